@@ -1,1 +1,2 @@
-//! (to come)
+//! TEMPORARY.
+pub mod hierarchy;
