@@ -7,6 +7,8 @@
 //!
 //! Modules, bottom up; arrows only point down (see docs/ARCHITECTURE.md).
 
+pub mod mounts;
+pub mod memory;
 pub mod geometry;
 pub mod zarr;
 pub mod source;
