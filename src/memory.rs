@@ -47,7 +47,9 @@ pub enum MemoryError {
         needed_mib: u64,
     },
     /// There is too little on this machine, or in this job.
-    #[error("{left_mib} MiB of memory are left by {by}, at least {needed_mib} MiB are needed: ask for more, or give an amount with --memory")]
+    #[error(
+        "{left_mib} MiB of memory are left by {by}, at least {needed_mib} MiB are needed: ask for more, or give an amount with --memory"
+    )]
     NoneLeft {
         /// What is left.
         left_mib: u64,
@@ -64,10 +66,16 @@ impl std::str::FromStr for MemoryRequest {
     type Err = MemoryError;
 
     fn from_str(text: &str) -> Result<Self, MemoryError> {
-        let syntax = || MemoryError::Syntax { text: text.to_owned() };
+        let syntax = || MemoryError::Syntax {
+            text: text.to_owned(),
+        };
         if let Some(percent) = text.trim().strip_suffix('%') {
             let percent: f64 = percent.trim().parse().map_err(|_| syntax())?;
-            return if percent > 0.0 && percent <= 100.0 { Ok(Self::Share(percent / 100.0)) } else { Err(syntax()) };
+            return if percent > 0.0 && percent <= 100.0 {
+                Ok(Self::Share(percent / 100.0))
+            } else {
+                Err(syntax())
+            };
         }
         parse_bytes(text).map(Self::Bytes).ok_or_else(syntax)
     }
@@ -76,9 +84,16 @@ impl std::str::FromStr for MemoryRequest {
 /// `512M`, `2GiB`, `1.5g`, `1000000`: as everywhere in memory, K, M, G and T count in 1024s.
 fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
-    let unit = match text[digits..].trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+    let unit = match text[digits..]
+        .trim()
+        .to_ascii_lowercase()
+        .trim_end_matches("ib")
+        .trim_end_matches('b')
+    {
         "" => 1.0,
         "k" => 1024.0,
         "m" => 1024.0 * 1024.0,
@@ -88,7 +103,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     };
     let bytes = number * unit;
     // Past 2^63 the product is a typing error, and the cast below would saturate.
-    (bytes >= 1.0 && bytes < 9.2e18).then_some(bytes as u64)
+    (1.0..9.2e18).contains(&bytes).then_some(bytes as u64)
 }
 
 impl Budget {
@@ -102,12 +117,16 @@ impl Budget {
         let share_of_limit = |share: f64| (limit.bytes as f64 * share) as u64;
         let bytes = match request {
             Some(MemoryRequest::Bytes(bytes)) if bytes < MINIMUM_BYTES => {
-                return Err(MemoryError::TooSmall { asked_mib: bytes / MIB, needed_mib: MINIMUM_BYTES / MIB });
+                return Err(MemoryError::TooSmall {
+                    asked_mib: bytes / MIB,
+                    needed_mib: MINIMUM_BYTES / MIB,
+                });
             }
             Some(MemoryRequest::Bytes(bytes)) => bytes,
             Some(MemoryRequest::Share(share)) => share_of_limit(share),
             // A small job still gets the least that works, if that leaves it half of what it has.
-            None => share_of_limit(DEFAULT_SHARE).clamp(MINIMUM_BYTES.min(limit.bytes / 2), DEFAULT_CAP_BYTES),
+            None => share_of_limit(DEFAULT_SHARE)
+                .clamp(MINIMUM_BYTES.min(limit.bytes / 2), DEFAULT_CAP_BYTES),
         };
         if bytes < MINIMUM_BYTES {
             return Err(MemoryError::NoneLeft {
@@ -160,7 +179,10 @@ mod tests {
     const GIB: u64 = 1024 * MIB;
 
     fn limit(bytes: u64) -> Limit {
-        Limit { bytes, by: "the test".to_owned() }
+        Limit {
+            bytes,
+            by: "the test".to_owned(),
+        }
     }
 
     #[test]
@@ -170,7 +192,17 @@ mod tests {
         assert_eq!(read("2GiB").unwrap(), MemoryRequest::Bytes(2 * GIB));
         assert_eq!(read("1.5g").unwrap(), MemoryRequest::Bytes(3 * GIB / 2));
         assert_eq!(read("25%").unwrap(), MemoryRequest::Share(0.25));
-        for wrong in ["", "x", "-1G", "0", "101%", "0%", "5Q", "1e3", "99999999999T"] {
+        for wrong in [
+            "",
+            "x",
+            "-1G",
+            "0",
+            "101%",
+            "0%",
+            "5Q",
+            "1e3",
+            "99999999999T",
+        ] {
             assert!(read(wrong).is_err(), "{wrong} was taken");
         }
     }
@@ -181,7 +213,12 @@ mod tests {
         assert_eq!(settle(16 * GIB).unwrap(), 4 * GIB);
         assert_eq!(settle(1024 * GIB).unwrap(), 8 * GIB);
         assert_eq!(settle(200 * MIB).unwrap(), MINIMUM_BYTES);
-        assert!(settle(100 * MIB).unwrap_err().to_string().contains("at least 64 MiB"));
+        assert!(
+            settle(100 * MIB)
+                .unwrap_err()
+                .to_string()
+                .contains("at least 64 MiB")
+        );
     }
 
     #[test]
@@ -189,6 +226,9 @@ mod tests {
         let budget = Budget::within(Some(MemoryRequest::Bytes(3 * GIB)), limit(GIB)).unwrap();
         assert!(budget.bytes == 3 * GIB && budget.overcommits());
         let error = Budget::within(Some(MemoryRequest::Bytes(MIB)), limit(GIB)).unwrap_err();
-        assert_eq!(error.to_string(), "--memory 1 MiB is too small: at least 64 MiB are needed");
+        assert_eq!(
+            error.to_string(),
+            "--memory 1 MiB is too small: at least 64 MiB are needed"
+        );
     }
 }

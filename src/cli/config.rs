@@ -116,7 +116,9 @@ impl ViewConfig {
 
 /// The daemon leaves the working directory, so paths must hold without it.
 pub fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
-    source.canonicalize().with_context(|| format!("the source {} cannot be opened", source.display()))
+    source
+        .canonicalize()
+        .with_context(|| format!("the source {} cannot be opened", source.display()))
 }
 
 impl MountConfig {
@@ -143,7 +145,9 @@ impl MountConfig {
 
 impl Target {
     fn new(mountpoint: PathBuf) -> Self {
-        let number = mountpoint.to_str().and_then(|text| text.strip_prefix("/dev/fd/")?.parse().ok());
+        let number = mountpoint
+            .to_str()
+            .and_then(|text| text.strip_prefix("/dev/fd/")?.parse().ok());
         number.map_or(Self::Directory(mountpoint), Self::Descriptor)
     }
 }
@@ -159,12 +163,20 @@ impl ExecConfig {
 
 impl From<args::InspectArgs> for InspectConfig {
     fn from(args: args::InspectArgs) -> Self {
-        Self { source: args.source, array_globs: args.array, json: args.json }
+        Self {
+            source: args.source,
+            array_globs: args.array,
+            json: args.json,
+        }
     }
 }
 
 impl From<args::UnmountArgs> for UnmountConfig {
     fn from(args: args::UnmountArgs) -> Self {
-        Self { mountpoint: args.mountpoint, lazy: args.lazy, json: args.json }
+        Self {
+            mountpoint: args.mountpoint,
+            lazy: args.lazy,
+            json: args.json,
+        }
     }
 }

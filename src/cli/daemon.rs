@@ -62,7 +62,10 @@ pub fn launch(point: Option<&Path>) -> anyhow::Result<ExitCode> {
                 let _ = child.kill();
                 let _ = child.wait();
                 clear_away(point);
-                bail!("no progress for {} s while {doing}; gave up", PATIENCE.as_secs());
+                bail!(
+                    "no progress for {} s while {doing}; gave up",
+                    PATIENCE.as_secs()
+                );
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => return died(&mut child, &doing),
         }
@@ -72,7 +75,8 @@ pub fn launch(point: Option<&Path>) -> anyhow::Result<ExitCode> {
 /// A daemon that was killed may have mounted already.
 fn clear_away(point: Option<&Path>) {
     let mount = point.and_then(|point| mounts::at(&mounts::resolve(point).ok()?).ok()?);
-    if let Some(mount) = mount.filter(|mount| mount.is_ours() && mountpoint::is_stale(&mount.point)) {
+    if let Some(mount) = mount.filter(|mount| mount.is_ours() && mountpoint::is_stale(&mount.point))
+    {
         let _ = unmount::detach(&mount);
     }
 }
@@ -81,9 +85,14 @@ fn died(child: &mut Child, doing: &str) -> anyhow::Result<ExitCode> {
     let status = child.wait()?;
     match status.code() {
         // It has said why.
-        Some(code) if code == i32::from(FAILED) || code == i32::from(USAGE) => Ok(ExitCode::from(code as u8)),
+        Some(code) if code == i32::from(FAILED) || code == i32::from(USAGE) => {
+            Ok(ExitCode::from(code as u8))
+        }
         Some(code) => bail!("the background process ended (exit code {code}) while {doing}"),
-        None => bail!("the background process was killed (signal {}) while {doing}", status.signal().unwrap_or(0)),
+        None => bail!(
+            "the background process was killed (signal {}) while {doing}",
+            status.signal().unwrap_or(0)
+        ),
     }
 }
 
@@ -104,7 +113,9 @@ impl Progress {
         rustix::process::setsid()?;
         let pipe = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
         rustix::stdio::dup2_stdout(null()?)?;
-        let progress = Self { pipe: Some(Arc::new(Mutex::new(Some(pipe)))) };
+        let progress = Self {
+            pipe: Some(Arc::new(Mutex::new(Some(pipe)))),
+        };
         progress.watch_work();
         Ok(progress)
     }
@@ -126,13 +137,18 @@ impl Progress {
         rustix::stdio::dup2_stderr(null()?)?;
         let _ = std::env::set_current_dir("/");
         let report = serde_json::to_string(report)?;
-        self.say(&format!("{READY}{report}"), true).context("whoever asked for the mount is gone")
+        self.say(&format!("{READY}{report}"), true)
+            .context("whoever asked for the mount is gone")
     }
 
     fn say(&self, line: &str, last: bool) -> std::io::Result<()> {
-        let Some(pipe) = &self.pipe else { return Ok(()) };
+        let Some(pipe) = &self.pipe else {
+            return Ok(());
+        };
         let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(file) = pipe.as_mut() else { return Ok(()) };
+        let Some(file) = pipe.as_mut() else {
+            return Ok(());
+        };
         file.write_all(format!("{line}\n").as_bytes())?;
         if last {
             *pipe = None;
@@ -141,7 +157,11 @@ impl Progress {
     }
 
     fn is_over(&self) -> bool {
-        self.pipe.as_ref().is_none_or(|pipe| pipe.lock().unwrap_or_else(PoisonError::into_inner).is_none())
+        self.pipe.as_ref().is_none_or(|pipe| {
+            pipe.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_none()
+        })
     }
 
     /// A large hierarchy may take minutes to read. As long as bytes are read or CPU is used, that is progress.
@@ -169,10 +189,18 @@ fn null() -> std::io::Result<File> {
 /// Bytes read, and clock ticks of CPU used, by this process so far.
 fn work_done() -> (u64, u64) {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let read_bytes = io.lines().find_map(|line| line.strip_prefix("rchar: ")?.trim().parse().ok()).unwrap_or(0);
+    let read_bytes = io
+        .lines()
+        .find_map(|line| line.strip_prefix("rchar: ")?.trim().parse().ok())
+        .unwrap_or(0);
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // Counted from behind the name, which may hold blanks: utime and stime are the 12th and 13th from there.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
     (read_bytes, ticks)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use globset::{GlobBuilder, GlobSetBuilder};
-use rechunkfs::source::hierarchy::{self, Hierarchy};
+use rechunkfs::source::hierarchy;
 use serde_json::{Value, json};
 
 use super::config::{InspectConfig, canonical_source};
@@ -13,19 +13,12 @@ use super::mount::quoted;
 use super::output;
 use super::report::{name, shape, table, thousands};
 
+mod summary;
+
+use summary::{ArraySummary, summaries};
+
 /// Chunk files are counted up to here, over all arrays: enough for most stores, seconds on a network.
 const MOST_ENTRIES: u64 = 100_000;
-
-/// What `inspect` tells of one array. [`summaries`] is the one place that knows the hierarchy's own types.
-struct ArraySummary {
-    path: String,
-    shape: Vec<u64>,
-    dimensions: Vec<Option<String>>,
-    data_type: String,
-    chunks: Vec<u64>,
-    shards: Option<Vec<u64>>,
-    codecs: Vec<String>,
-}
 
 /// How many of an array's chunk files exist.
 struct Presence {
@@ -41,18 +34,32 @@ pub fn run(config: &InspectConfig) -> anyhow::Result<ExitCode> {
     let hierarchy = hierarchy::read(&source)?;
     let arrays = select(summaries(&hierarchy), &config.array_globs)?;
     let mut entries_left = MOST_ENTRIES;
-    let presence: Vec<Presence> = arrays.iter().map(|array| count(&source, array, &mut entries_left)).collect();
-    let suggestion = suggest(&arrays).map(|(array, dimension)| (array, dimension.clone(), command_line(&source, &dimension)));
+    let presence: Vec<Presence> = arrays
+        .iter()
+        .map(|array| count(&source, array, &mut entries_left))
+        .collect();
+    let suggestion = suggest(&arrays)
+        .map(|(array, dimension)| (array, dimension.clone(), command_line(&source, &dimension)));
     if config.json {
-        let list: Value = arrays.iter().zip(&presence).map(|(array, presence)| array_json(array, presence)).collect();
+        let list: Value = arrays
+            .iter()
+            .zip(&presence)
+            .map(|(array, presence)| array_json(array, presence))
+            .collect();
         let layout = suggestion.map(|(array, dimension, command)| {
             json!({ "along": dimension, "because_of": array.path, "command": command })
         });
-        output::json("inspect", json!({ "source": source, "arrays": list, "layout_to_try": layout }));
+        output::json(
+            "inspect",
+            json!({ "source": source, "arrays": list, "layout_to_try": layout }),
+        );
     } else {
         let mut text = table(std::iter::once(&head()).chain(&rows(&arrays, &presence)));
         if presence.iter().any(|presence| presence.at_least) {
-            text.push_str(&format!("(chunk files were counted up to {} entries)\n", thousands(MOST_ENTRIES)));
+            text.push_str(&format!(
+                "(chunk files were counted up to {} entries)\n",
+                thousands(MOST_ENTRIES)
+            ));
         }
         match suggestion {
             Some((array, dimension, command)) => text.push_str(&format!(
@@ -77,21 +84,40 @@ fn select(arrays: Vec<ArraySummary>, globs: &[String]) -> anyhow::Result<Vec<Arr
     }
     let set = set.build()?;
     let all: Vec<String> = arrays.iter().map(|array| name(&array.path)).collect();
-    let selected: Vec<_> = arrays.into_iter().filter(|array| set.is_match(&array.path)).collect();
+    let selected: Vec<_> = arrays
+        .into_iter()
+        .filter(|array| set.is_match(&array.path))
+        .collect();
     if selected.is_empty() {
-        bail!("--array {} matches no array; there are: {}", globs.join(" "), all.join(", "));
+        bail!(
+            "--array {} matches no array; there are: {}",
+            globs.join(" "),
+            all.join(", ")
+        );
     }
     Ok(selected)
 }
 
 fn head() -> [String; 7] {
-    ["array", "type", "dimensions", "shape", "chunks", "codecs", "chunk files"].map(str::to_owned)
+    [
+        "array",
+        "type",
+        "dimensions",
+        "shape",
+        "chunks",
+        "codecs",
+        "chunk files",
+    ]
+    .map(str::to_owned)
 }
 
 fn rows(arrays: &[ArraySummary], presence: &[Presence]) -> Vec<[String; 7]> {
     let row = |(array, presence): (&ArraySummary, &Presence)| {
-        let dimensions: Vec<&str> =
-            array.dimensions.iter().map(|dimension| dimension.as_deref().unwrap_or("-")).collect();
+        let dimensions: Vec<&str> = array
+            .dimensions
+            .iter()
+            .map(|dimension| dimension.as_deref().unwrap_or("-"))
+            .collect();
         let chunks = match &array.shards {
             Some(shards) => format!("{} in shards {}", shape(&array.chunks), shape(shards)),
             None => shape(&array.chunks),
@@ -132,19 +158,31 @@ impl Presence {
             _ if self.at_least => String::new(),
             expected => format!(" ({:.0} %)", 100.0 * self.present as f64 / expected as f64),
         };
-        format!("{at_least}{} of {}{percent}", thousands(self.present), thousands(self.expected))
+        format!(
+            "{at_least}{} of {}{percent}",
+            thousands(self.present),
+            thousands(self.expected)
+        )
     }
 }
 
 fn count(source: &Path, array: &ArraySummary, entries_left: &mut u64) -> Presence {
     let files = array.shards.as_ref().unwrap_or(&array.chunks);
-    let expected = array.shape.iter().zip(files).map(|(&length, &file)| length.div_ceil(file.max(1)));
+    let expected = array
+        .shape
+        .iter()
+        .zip(files)
+        .map(|(&length, &file)| length.div_ceil(file.max(1)));
     let mut present = 0;
     let mut folders = vec![source.join(&array.path)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if *entries_left == 0 {
-                return Presence { present, expected: expected.fold(1, u64::saturating_mul), at_least: true };
+                return Presence {
+                    present,
+                    expected: expected.fold(1, u64::saturating_mul),
+                    at_least: true,
+                };
             }
             *entries_left -= 1;
             // The type comes with the directory entry: nothing is asked per file.
@@ -155,18 +193,34 @@ fn count(source: &Path, array: &ArraySummary, entries_left: &mut u64) -> Presenc
             }
         }
     }
-    Presence { present, expected: expected.fold(1, u64::saturating_mul), at_least: false }
+    Presence {
+        present,
+        expected: expected.fold(1, u64::saturating_mul),
+        at_least: false,
+    }
 }
 
 /// Metadata and what editors and file systems leave behind start otherwise.
 fn is_chunk_name(name: &str) -> bool {
-    name.strip_prefix("c.").unwrap_or(name).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') || name == "c"
+    name.strip_prefix("c.")
+        .unwrap_or(name)
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+        || name == "c"
 }
 
 /// The dimension along which the largest array has the most chunks: whoever reads along it opens them all.
 fn suggest(arrays: &[ArraySummary]) -> Option<(&ArraySummary, String)> {
-    let elements = |array: &&ArraySummary| array.shape.iter().fold(1_u64, |all, &length| all.saturating_mul(length));
-    let largest = arrays.iter().filter(|array| array.shape.len() >= 2).max_by_key(elements)?;
+    let elements = |array: &&ArraySummary| {
+        array
+            .shape
+            .iter()
+            .fold(1_u64, |all, &length| all.saturating_mul(length))
+    };
+    let largest = arrays
+        .iter()
+        .filter(|array| array.shape.len() >= 2)
+        .max_by_key(elements)?;
     let axis = (0..largest.shape.len()).max_by_key(|&axis| chunks_on(largest, axis))?;
     (chunks_on(largest, axis) > 1).then(|| (largest, dimension_name(largest, axis)))
 }
@@ -176,51 +230,31 @@ fn chunks_on(array: &ArraySummary, axis: usize) -> u64 {
 }
 
 fn chunks_along(array: &ArraySummary, dimension: &str) -> u64 {
-    (0..array.shape.len()).find(|&axis| dimension_name(array, axis) == dimension).map_or(0, |axis| chunks_on(array, axis))
+    (0..array.shape.len())
+        .find(|&axis| dimension_name(array, axis) == dimension)
+        .map_or(0, |axis| chunks_on(array, axis))
 }
 
 fn dimension_name(array: &ArraySummary, axis: usize) -> String {
-    array.dimensions.get(axis).cloned().flatten().unwrap_or_else(|| axis.to_string())
+    array
+        .dimensions
+        .get(axis)
+        .cloned()
+        .flatten()
+        .unwrap_or_else(|| axis.to_string())
 }
 
 fn command_line(source: &Path, dimension: &str) -> String {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
-    let target = format!("./{stem}-along-{}.zarr", dimension.replace(|c: char| !c.is_alphanumeric(), "-"));
+    let target = format!(
+        "./{stem}-along-{}.zarr",
+        dimension.replace(|c: char| !c.is_alphanumeric(), "-")
+    );
     let words = [source, Path::new(&target)].map(quoted);
-    format!("rechunkfs mount {} {} --along {}", words[0], words[1], quoted(Path::new(dimension)))
-}
-
-fn summaries(hierarchy: &Hierarchy) -> Vec<ArraySummary> {
-    let numbers = |list: &Value| -> Vec<u64> { list.as_array().into_iter().flatten().filter_map(Value::as_u64).collect() };
-    let names = |codecs: &Value| -> Vec<String> {
-        let name = |codec: &Value| codec["name"].as_str().or(codec.as_str()).unwrap_or("?").to_owned();
-        codecs.as_array().into_iter().flatten().map(name).collect()
-    };
-    let arrays = hierarchy.nodes.iter().filter(|(_, document)| document["node_type"] == "array");
-    arrays
-        .map(|(path, document)| {
-            let grid = numbers(&document["chunk_grid"]["configuration"]["chunk_shape"]);
-            let shape = numbers(&document["shape"]);
-            let dimensions = document["dimension_names"].as_array().map(|list| {
-                list.iter().map(|dimension| dimension.as_str().map(str::to_owned)).collect()
-            });
-            let sharding = document["codecs"].as_array().into_iter().flatten().find(|codec| codec["name"] == "sharding_indexed");
-            let (chunks, shards, codecs) = match sharding {
-                Some(codec) => {
-                    let inner = &codec["configuration"];
-                    (numbers(&inner["chunk_shape"]), Some(grid), names(&inner["codecs"]))
-                }
-                None => (grid, None, names(&document["codecs"])),
-            };
-            ArraySummary {
-                path: path.clone(),
-                dimensions: dimensions.unwrap_or_else(|| vec![None; shape.len()]),
-                shape,
-                data_type: document["data_type"].as_str().or(document["data_type"]["name"].as_str()).unwrap_or("?").to_owned(),
-                chunks,
-                shards,
-                codecs,
-            }
-        })
-        .collect()
+    format!(
+        "rechunkfs mount {} {} --along {}",
+        words[0],
+        words[1],
+        quoted(Path::new(dimension))
+    )
 }

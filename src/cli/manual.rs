@@ -25,8 +25,14 @@ pub fn page() -> anyhow::Result<ExitCode> {
     top.render_name_section(&mut page)?;
     top.render_synopsis_section(&mut page)?;
     top.render_description_section(&mut page)?;
-    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
-        let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
+    for subcommand in command
+        .get_subcommands()
+        .filter(|subcommand| !subcommand.is_hide_set())
+    {
+        let about = subcommand
+            .get_about()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let name = subcommand.get_name().to_owned();
         let man = clap_mangen::Man::new(subcommand.clone());
         let mut section = Vec::new();

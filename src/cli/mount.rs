@@ -3,21 +3,18 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use rechunkfs::fuse::machine::Machine;
-use rechunkfs::fuse::mountpoint::{self, MountPoint};
-use rechunkfs::fuse::session::{self, Session};
 use rechunkfs::fuse::signals::{self, Signals};
-use rechunkfs::fuse::{FileSystem, device, unmount};
-use rechunkfs::mounts::Mount;
-use rechunkfs::source::hierarchy;
-use rechunkfs::view::{self, View};
-use rechunkfs::zarr;
+use rechunkfs::fuse::{device, mountpoint, session};
+use rechunkfs::mounts::{self, Mount};
 
-use super::config::{Access, MountConfig, Role, Target, ViewConfig};
+use super::config::{Access, MountConfig, Role, Target};
 use super::daemon::{self, Progress};
+use super::open::open_view;
+use super::place::{self, Place, Serving};
 use super::report::{self, ViewReport};
 use super::state::{self, Record};
 use super::{logging, output};
@@ -31,6 +28,9 @@ pub fn run(config: &MountConfig) -> anyhow::Result<ExitCode> {
         Target::Directory(directory) => Some(directory.as_path()),
         Target::Descriptor(_) => None,
     };
+    if directory.is_some() {
+        Machine::look().check(config.access != Access::Owner)?;
+    }
     match config.role {
         Role::Launcher => daemon::launch(directory),
         Role::Daemon => serve(config, &Progress::to_launcher()?),
@@ -47,130 +47,56 @@ fn dry_run(config: &MountConfig) -> anyhow::Result<ExitCode> {
         result["costs"] = report::costs_json(&view);
         output::json("mount", result);
     } else {
-        output::text(&format!("{}{}nothing was mounted (--dry-run)\n", report.text(), report::costs_text(&view)));
+        output::text(&format!(
+            "{}{}nothing was mounted (--dry-run)\n",
+            report.text(),
+            report::costs_text(&view)
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the view of a source, with its report; warnings go to stderr.
-pub fn open_view(config: &ViewConfig, progress: &Progress) -> anyhow::Result<(Arc<View>, ViewReport)> {
-    let warn = |text: &str| if !config.log.quiet { output::warning(text) };
-    if config.budget.overcommits() {
-        warn(&format!(
-            "--memory asks for {}, {} leaves {}",
-            report::bytes(config.budget.bytes),
-            config.budget.limit.by,
-            report::bytes(config.budget.limit.bytes)
-        ));
-    }
-    progress.doing(&format!("reading the metadata of {}", config.source.display()));
-    let hierarchy = hierarchy::read(&config.source)?;
-    let projection = zarr::project(&hierarchy, &config.layout)?;
-    for warning in &projection.warnings {
-        warn(warning);
-    }
-    let report = ViewReport::new(&projection);
-    progress.doing("opening the view");
-    let options = view::Options { memory_bytes: config.budget.bytes, threads: config.threads };
-    let view = View::open(&config.source, projection, options)?;
-    for slow in report::slow_first_reads(&view) {
-        warn(&slow);
-    }
-    Ok((view, report))
-}
-
-/// A mount of ours with what is underneath, or somebody else's.
-pub struct Place {
-    pub device: OwnedFd,
-    pub mount: Option<Mount>,
-    underneath: Option<MountPoint>,
-}
-
-impl Place {
-    /// Mounts at a directory that was checked.
-    pub fn at(checked: mountpoint::Checked, source: &Path, access: Access) -> anyhow::Result<Self> {
-        let underneath = checked.take()?;
-        match device::mount(underneath.path(), source, access != Access::Owner) {
-            Ok(mounted) => {
-                Ok(Self { device: mounted.device, mount: Some(mounted.mount), underneath: Some(underneath) })
-            }
-            Err(cause) => {
-                underneath.give_back();
-                Err(cause.into())
-            }
-        }
-    }
-
-    /// After a failure: nothing stays mounted, and the directory is as it was.
-    fn clear_away(mount: Option<&Mount>, underneath: Option<MountPoint>) {
-        if let Some(mount) = mount
-            && let Err(cause) = unmount::detach(mount)
-        {
-            output::warning(&cause.to_string());
-        }
-        if let Some(underneath) = underneath {
-            underneath.give_back();
-        }
-    }
-}
-
 fn serve(config: &MountConfig, progress: &Progress) -> anyhow::Result<ExitCode> {
-    // First of all: afterwards the number might be one of ours.
-    let handed_over = match config.target {
-        Target::Descriptor(number) => Some(device::inherited(number)?),
-        Target::Directory(_) => None,
-    };
-    let checked = match &config.target {
-        Target::Directory(directory) => Some(check_directory(config, directory)?),
-        Target::Descriptor(_) => None,
-    };
+    let target = claim(config)?;
     let log = start_log(config)?;
     let signals = Signals::install()?;
     let (view, report) = open_view(&config.view, progress)?;
-
     progress.doing("mounting");
-    let record_path: Arc<std::sync::Mutex<Option<Record>>> = Arc::default();
+    let served = Served::default();
     let place = signals.arm(
-        || match (handed_over, checked) {
-            (Some(device), _) => Ok(Place { device, mount: None, underneath: None }),
-            (None, Some(checked)) => Place::at(checked, &config.view.source, config.access),
-            (None, None) => unreachable!("a target is a directory or a descriptor"),
+        || match target {
+            Claimed::Descriptor(device) => Ok(Place::handed_over(device)),
+            Claimed::Directory(checked) => Place::at(checked, &config.view.source, config.access),
         },
-        |place| Box::new(on_signal(place.mount.clone(), Arc::clone(&record_path))),
+        |place| Box::new(on_signal(place.mount.clone(), Arc::clone(&served))),
     )?;
-    let Place { device, mount, underneath } = place;
     let options = session::Options {
         threads: config.view.threads,
         root_and_owner_only: config.access == Access::OwnerAndRoot,
     };
-    let started = Session::start(FileSystem::new(view), device, mount.clone(), options)
-        .and_then(|session| session.await_answer().map(|()| session));
-    let session = match started.context("the mount does not answer") {
-        Ok(session) => session,
-        Err(error) => {
-            Place::clear_away(mount.as_ref(), underneath);
-            return Err(error);
-        }
-    };
-    if let Some(note) = underneath.as_ref().and_then(MountPoint::close).filter(|_| !config.view.log.quiet) {
+    let Serving {
+        session,
+        mount,
+        note,
+    } = place.serve(view, options)?;
+    if let Some(note) = note.filter(|_| !config.view.log.quiet) {
         output::note(&note);
     }
-    let record = mount.as_ref().map(|mount| record(config, mount, log.clone()));
-    if let Some(record) = &record {
-        record.write();
-    }
-    *record_path.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = record.clone();
-    tracing::info!("serving {} at {}", config.view.source.display(), place_name(mount.as_ref()));
-    let ended = match progress.ready(&ready_text(config, &report, mount.as_ref(), log.as_deref())) {
+    remember(config, &served, mount.as_ref(), log.clone());
+    tracing::info!(
+        "serving {} at {}",
+        config.view.source.display(),
+        place_name(mount.as_ref())
+    );
+    let ready = progress.ready(&ready_text(config, &report, mount.as_ref(), log.as_deref()));
+    let ended = match ready {
         Ok(()) => session.wait().context("the mount failed"),
         Err(error) => {
-            Place::clear_away(mount.as_ref(), None);
+            place::clear_away(mount.as_ref());
             Err(error)
         }
     };
-    if let Some(record) = record {
-        record.forget();
-    }
+    forget(&served);
     match &ended {
         Ok(()) => tracing::info!("unmounted"),
         Err(error) => tracing::error!("{error:#}"),
@@ -178,11 +104,45 @@ fn serve(config: &MountConfig, progress: &Progress) -> anyhow::Result<ExitCode> 
     ended.map(|()| ExitCode::SUCCESS)
 }
 
+/// A target that nothing speaks against.
+enum Claimed {
+    Directory(mountpoint::Checked),
+    Descriptor(OwnedFd),
+}
+
+/// Comes first: afterwards the descriptor's number might be one of ours, and a wrong mount point is told
+/// before the store is read.
+fn claim(config: &MountConfig) -> anyhow::Result<Claimed> {
+    match &config.target {
+        Target::Directory(directory) => Ok(Claimed::Directory(check_directory(config, directory)?)),
+        Target::Descriptor(number) => Ok(Claimed::Descriptor(device::inherited(*number)?)),
+    }
+}
+
+/// The record of a mount, for whoever is last to forget it.
+type Served = Arc<Mutex<Option<Record>>>;
+
+fn remember(config: &MountConfig, served: &Served, mount: Option<&Mount>, log: Option<PathBuf>) {
+    let record = mount.map(|mount| record(config, mount, log));
+    if let Some(record) = &record {
+        record.write();
+    }
+    *served.lock().unwrap_or_else(PoisonError::into_inner) = record;
+}
+
+fn forget(served: &Served) {
+    if let Some(record) = served.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        record.forget();
+    }
+}
+
 fn check_directory(config: &MountConfig, directory: &Path) -> anyhow::Result<mountpoint::Checked> {
-    Machine::look().check(config.access != Access::Owner)?;
     let checked = mountpoint::check(directory, &config.view.source, config.replace_stale)?;
     if !config.view.log.quiet {
-        checked.warnings.iter().for_each(|warning| output::warning(warning));
+        checked
+            .warnings
+            .iter()
+            .for_each(|warning| output::warning(warning));
     }
     Ok(checked)
 }
@@ -191,7 +151,7 @@ fn check_directory(config: &MountConfig, directory: &Path) -> anyhow::Result<mou
 fn start_log(config: &MountConfig) -> anyhow::Result<Option<PathBuf>> {
     let in_state_folder = match &config.target {
         _ if config.role != Role::Daemon => None,
-        Target::Directory(directory) => state::log_file(&rechunkfs::mounts::resolve(directory)?),
+        Target::Directory(directory) => state::log_file(&mounts::resolve(directory)?),
         Target::Descriptor(number) => state::log_file(Path::new(&format!("/dev/fd/{number}"))),
     };
     logging::start(&config.view.log, in_state_folder.as_deref())?;
@@ -199,21 +159,14 @@ fn start_log(config: &MountConfig) -> anyhow::Result<Option<PathBuf>> {
 }
 
 /// The first signal unmounts, the second ends the process on the spot.
-fn on_signal(
-    mount: Option<Mount>,
-    record: Arc<std::sync::Mutex<Option<Record>>>,
-) -> impl FnMut(i32, bool) + Send + 'static {
+fn on_signal(mount: Option<Mount>, served: Served) -> impl FnMut(i32, bool) + Send + 'static {
     move |signal, first| {
         if !first {
             std::process::exit(signals::exit_code(signal));
         }
         tracing::info!("signal {signal}: unmounting");
-        let record = Arc::clone(&record);
-        session::stop(mount.as_ref(), move || {
-            if let Ok(Some(record)) = record.lock().map(|mut record| record.take()) {
-                record.forget();
-            }
-        });
+        let served = Arc::clone(&served);
+        session::stop(mount.as_ref(), move || forget(&served));
     }
 }
 
@@ -230,10 +183,18 @@ fn record(config: &MountConfig, mount: &Mount, log: Option<PathBuf>) -> Record {
 }
 
 fn place_name(mount: Option<&Mount>) -> String {
-    mount.map_or_else(|| "a descriptor that was handed over".to_owned(), |mount| mount.point.display().to_string())
+    mount.map_or_else(
+        || "a descriptor that was handed over".to_owned(),
+        |mount| mount.point.display().to_string(),
+    )
 }
 
-fn ready_text(config: &MountConfig, report: &ViewReport, mount: Option<&Mount>, log: Option<&Path>) -> String {
+fn ready_text(
+    config: &MountConfig,
+    report: &ViewReport,
+    mount: Option<&Mount>,
+    log: Option<&Path>,
+) -> String {
     if config.json {
         let mut result = report.json();
         result["source"] = config.view.source.display().to_string().into();
@@ -249,12 +210,20 @@ fn ready_text(config: &MountConfig, report: &ViewReport, mount: Option<&Mount>, 
         (Some(mount), _) => format!("unmount with: rechunkfs unmount {}", quoted(&mount.point)),
         (None, _) => "whoever mounted it unmounts it".to_owned(),
     };
-    format!("{}mounted: {}\n{how_to_end}\n", report.text(), place_name(mount))
+    format!(
+        "{}mounted: {}\n{how_to_end}\n",
+        report.text(),
+        place_name(mount)
+    )
 }
 
 /// As a shell takes it.
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,=:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }

@@ -23,7 +23,9 @@ pub fn note(message: &str) {
 /// The result, as text.
 pub fn text(result: &str) {
     let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(result.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(result.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 /// The result, as the one JSON document on stdout.

@@ -24,12 +24,23 @@ impl ViewReport {
         Self {
             rows: projection.arrays.iter().map(row).collect(),
             rechunked: projection.arrays.iter().map(array_json).collect(),
-            passed: projection.passed.iter().map(|Passed { path, reason }| (name(path), reason.clone())).collect(),
+            passed: projection
+                .passed
+                .iter()
+                .map(|Passed { path, reason }| (name(path), reason.clone()))
+                .collect(),
         }
     }
 
     pub fn text(&self) -> String {
-        let head = ["rechunked", "shape", "source chunks", "virtual chunks", "chunk size"].map(str::to_owned);
+        let head = [
+            "rechunked",
+            "shape",
+            "source chunks",
+            "virtual chunks",
+            "chunk size",
+        ]
+        .map(str::to_owned);
         let mut text = table(std::iter::once(&head).chain(&self.rows));
         text.push_str(&self.passed_text());
         text
@@ -38,8 +49,12 @@ impl ViewReport {
     fn passed_text(&self) -> String {
         const SHOWN: usize = 30;
         let mut text = String::new();
-        let plain: Vec<&str> =
-            self.passed.iter().filter(|(_, reason)| reason.is_none()).map(|(path, _)| path.as_str()).collect();
+        let plain: Vec<&str> = self
+            .passed
+            .iter()
+            .filter(|(_, reason)| reason.is_none())
+            .map(|(path, _)| path.as_str())
+            .collect();
         if !plain.is_empty() {
             let more = match plain.len().saturating_sub(SHOWN) {
                 0 => String::new(),
@@ -57,8 +72,11 @@ impl ViewReport {
     }
 
     pub fn json(&self) -> Value {
-        let passed: Value =
-            self.passed.iter().map(|(path, reason)| json!({ "path": path, "reason": reason })).collect();
+        let passed: Value = self
+            .passed
+            .iter()
+            .map(|(path, reason)| json!({ "path": path, "reason": reason }))
+            .collect();
         json!({ "rechunked": self.rechunked, "passed": passed })
     }
 }
@@ -72,7 +90,13 @@ fn row(array: &VirtualArray) -> [String; 5] {
     [
         name(&source.path),
         shape(&source.shape),
-        in_shards(&source.leaf_shape, source.sharding.as_ref().map(|_| source.file_shape.as_slice())),
+        in_shards(
+            &source.leaf_shape,
+            source
+                .sharding
+                .as_ref()
+                .map(|_| source.file_shape.as_slice()),
+        ),
         in_shards(&array.chunk_shape, array.shard_shape.as_deref()),
         bytes(chunk_bytes(array)),
     ]
@@ -91,7 +115,12 @@ fn array_json(array: &VirtualArray) -> Value {
 }
 
 fn chunk_bytes(array: &VirtualArray) -> u64 {
-    array.chunk_shape.iter().fold(array.source.item_bytes as u64, |bytes, &length| bytes.saturating_mul(length))
+    array
+        .chunk_shape
+        .iter()
+        .fold(array.source.item_bytes as u64, |bytes, &length| {
+            bytes.saturating_mul(length)
+        })
 }
 
 /// Predicted costs, as a table.
@@ -166,7 +195,11 @@ pub fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]>) ->
     }
     let mut text = String::new();
     for row in rows {
-        let line: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        let line: String = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -175,7 +208,11 @@ pub fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]>) ->
 
 /// The root array has no path.
 pub fn name(path: &str) -> String {
-    if path.is_empty() { "/".to_owned() } else { path.to_owned() }
+    if path.is_empty() {
+        "/".to_owned()
+    } else {
+        path.to_owned()
+    }
 }
 
 /// `(15, 40, 2, 100)`
@@ -189,7 +226,11 @@ pub fn bytes(bytes: u64) -> String {
     let mut amount = bytes as f64;
     for unit in ["bytes", "KiB", "MiB", "GiB", "TiB"] {
         if amount < 1024.0 {
-            return if unit == "bytes" || amount >= 100.0 { format!("{amount:.0} {unit}") } else { format!("{amount:.1} {unit}") };
+            return if unit == "bytes" || amount >= 100.0 {
+                format!("{amount:.0} {unit}")
+            } else {
+                format!("{amount:.1} {unit}")
+            };
         }
         amount /= 1024.0;
     }
@@ -201,7 +242,7 @@ pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position) % 3 == 0 {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -22,10 +22,19 @@ pub struct Record {
 
 /// `$XDG_STATE_HOME/rechunkfs`, made if need be; None where there is no home to write to.
 pub fn folder() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base =
+        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     let folder = base.join("rechunkfs");
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .ok()?;
     Some(folder)
 }
 
@@ -62,15 +71,21 @@ impl Record {
     /// Writes it down. A mount works without, so failure is only logged.
     pub fn write(&self) {
         let text = serde_json::to_vec(self).expect("a record holds text and numbers");
-        let Some(path) = Self::path(&self.mountpoint) else { return };
+        let Some(path) = Self::path(&self.mountpoint) else {
+            return;
+        };
         if let Err(cause) = fs::write(&path, text) {
-            tracing::warn!("{}: {cause}; `status` will not know the log", path.display());
+            tracing::warn!(
+                "{}: {cause}; `status` will not know the log",
+                path.display()
+            );
         }
     }
 
     /// Forgets it, unless a later mount has taken the place.
     pub fn forget(&self) {
-        if let (Some(path), Some(now)) = (Self::path(&self.mountpoint), Self::read(&self.mountpoint))
+        if let (Some(path), Some(now)) =
+            (Self::path(&self.mountpoint), Self::read(&self.mountpoint))
             && now.pid == self.pid
         {
             let _ = fs::remove_file(path);
@@ -84,7 +99,10 @@ mod tests {
 
     #[test]
     fn places_have_names_of_their_own() {
-        assert_eq!(file_name(Path::new("/data/objects.zarr")), "data%objects.zarr");
+        assert_eq!(
+            file_name(Path::new("/data/objects.zarr")),
+            "data%objects.zarr"
+        );
         assert_ne!(file_name(Path::new("/a/b")), file_name(Path::new("/a%b")));
         assert_eq!(file_name(Path::new(&"/x".repeat(500))).len(), 200);
     }

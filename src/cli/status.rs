@@ -35,9 +35,16 @@ fn one(point: &Path, json: bool) -> anyhow::Result<ExitCode> {
         // Perhaps mounted by somebody else, and handed to us: then the view answers all the same.
         Some(mount) => match ask(&resolved) {
             Answer::Status(_) => describe(&mount),
-            _ => bail!("{} is not a rechunkfs mount but {}", resolved.display(), mount.fs_type),
+            _ => bail!(
+                "{} is not a rechunkfs mount but {}",
+                resolved.display(),
+                mount.fs_type
+            ),
         },
-        None => bail!("{} is not mounted; `rechunkfs status` lists what is", resolved.display()),
+        None => bail!(
+            "{} is not mounted; `rechunkfs status` lists what is",
+            resolved.display()
+        ),
     };
     if json {
         output::json("status", state);
@@ -48,7 +55,11 @@ fn one(point: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn all(json: bool) -> anyhow::Result<ExitCode> {
-    let mounts: Vec<Value> = mounts::list()?.iter().filter(|mount| mount.is_ours()).map(describe).collect();
+    let mounts: Vec<Value> = mounts::list()?
+        .iter()
+        .filter(|mount| mount.is_ours())
+        .map(describe)
+        .collect();
     let machine = Machine::look();
     let verdict = machine.check(false);
     if json {
@@ -97,7 +108,10 @@ fn machine_text(machine: &Machine) -> String {
             ["/dev/fuse".to_owned(), device.to_owned()],
             ["fusermount3".to_owned(), helper],
             ["root".to_owned(), yes_or_no(machine.is_root)],
-            ["user_allow_other".to_owned(), yes_or_no(machine.user_allow_other)],
+            [
+                "user_allow_other".to_owned(),
+                yes_or_no(machine.user_allow_other),
+            ],
         ]
         .iter(),
     )
@@ -119,7 +133,10 @@ fn describe(mount: &Mount) -> Value {
             state["view"] = view;
         }
         Answer::Stale => {
-            let remedy = format!("stale; clear it: rechunkfs unmount --lazy {}", mount.point.display());
+            let remedy = format!(
+                "stale; clear it: rechunkfs unmount --lazy {}",
+                mount.point.display()
+            );
             state["state"] = remedy.into();
         }
         Answer::Silent(why) => state["state"] = format!("no answer: {why}").into(),
@@ -161,13 +178,20 @@ fn lines(value: &Value, indent: &str) -> String {
         let key = key.replace('_', " ");
         match value {
             Value::Null => {}
-            Value::Object(_) => text.push_str(&format!("{indent}{key}:\n{}", lines(value, &format!("{indent}  ")))),
+            Value::Object(_) => text.push_str(&format!(
+                "{indent}{key}:\n{}",
+                lines(value, &format!("{indent}  "))
+            )),
             Value::String(string) => text.push_str(&format!("{indent}{key}: {string}\n")),
-            Value::Array(list) if list.is_empty() => text.push_str(&format!("{indent}{key}: none\n")),
+            Value::Array(list) if list.is_empty() => {
+                text.push_str(&format!("{indent}{key}: none\n"))
+            }
             Value::Array(list) => {
                 text.push_str(&format!("{indent}{key}:\n"));
                 for item in list {
-                    let item = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+                    let item = item
+                        .as_str()
+                        .map_or_else(|| item.to_string(), str::to_owned);
                     text.push_str(&format!("{indent}  {item}\n"));
                 }
             }

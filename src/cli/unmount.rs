@@ -15,7 +15,9 @@ use super::{FAILED, output};
 /// Runs `unmount`.
 pub fn run(config: &UnmountConfig) -> anyhow::Result<ExitCode> {
     let points: Vec<PathBuf> = match &config.mountpoint {
-        Some(point) => vec![mounts::resolve(point).with_context(|| format!("{}", point.display()))?],
+        Some(point) => {
+            vec![mounts::resolve(point).with_context(|| format!("{}", point.display()))?]
+        }
         None => own_mounts()?.into_iter().map(|mount| mount.point).collect(),
     };
     let mut done = Vec::new();
@@ -28,18 +30,31 @@ pub fn run(config: &UnmountConfig) -> anyhow::Result<ExitCode> {
     }
     failures.iter().for_each(|failure| output::error(failure));
     if config.json {
-        output::json("unmount", serde_json::json!({ "unmounted": done, "errors": failures }));
+        output::json(
+            "unmount",
+            serde_json::json!({ "unmounted": done, "errors": failures }),
+        );
     } else if config.mountpoint.is_none() {
-        let list = if done.is_empty() { "nothing".to_owned() } else { done.join(", ") };
+        let list = if done.is_empty() {
+            "nothing".to_owned()
+        } else {
+            done.join(", ")
+        };
         output::text(&format!("unmounted: {list}\n"));
     }
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(if failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    })
 }
 
 fn end(point: &Path, lazy: bool) -> anyhow::Result<()> {
     let record = Record::read(point);
     let mount = unmount(point, lazy)?;
-    let Some(record) = record.filter(|record| record.mount_id == mount.id) else { return Ok(()) };
+    let Some(record) = record.filter(|record| record.mount_id == mount.id) else {
+        return Ok(());
+    };
     // Whoever mounts again at once, or removes the source, should not meet the old daemon. Detached, it may
     // have readers to serve, and stays as long as they do.
     let end = Instant::now() + Duration::from_secs(5);
@@ -61,6 +76,10 @@ pub fn lives(record: &Record) -> bool {
 /// Mounts of this user; all, for root.
 pub fn own_mounts() -> anyhow::Result<Vec<Mount>> {
     let user = rustix::process::getuid();
-    let own = |mount: &Mount| user.is_root() || mount.owner().is_none_or(|owner| owner == user.as_raw());
-    Ok(mounts::list()?.into_iter().filter(|mount| mount.is_ours() && own(mount)).collect())
+    let own =
+        |mount: &Mount| user.is_root() || mount.owner().is_none_or(|owner| owner == user.as_raw());
+    Ok(mounts::list()?
+        .into_iter()
+        .filter(|mount| mount.is_ours() && own(mount))
+        .collect())
 }

@@ -9,13 +9,15 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::mount::MountFlags;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
 };
 use rustix::process::{getgid, getuid};
 
@@ -27,16 +29,22 @@ const DEVICE: &str = "/dev/fuse";
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// No FUSE here.
-    #[error("{DEVICE} is missing: load the module (sudo modprobe fuse), or start the container with --device {DEVICE}; {WITHOUT}")]
+    #[error(
+        "{DEVICE} is missing: load the module (sudo modprobe fuse), or start the container with --device {DEVICE}; {WITHOUT}"
+    )]
     NoDevice,
     /// Neither the right to mount nor the helper that has it.
     #[error("fusermount3 is missing: install it (sudo apt install fuse3); {WITHOUT}")]
     NoHelper,
     /// The helper is there and cannot help.
-    #[error("fusermount3 is not setuid root, so only root can mount here: sudo chmod u+s $(which fusermount3); {WITHOUT}")]
+    #[error(
+        "fusermount3 is not setuid root, so only root can mount here: sudo chmod u+s $(which fusermount3); {WITHOUT}"
+    )]
     HelperWithoutRights,
     /// The administrator has not allowed it.
-    #[error("--allow-other and --allow-root need a line `user_allow_other` in /etc/fuse.conf (the administrator adds it); or mount without them")]
+    #[error(
+        "--allow-other and --allow-root need a line `user_allow_other` in /etc/fuse.conf (the administrator adds it); or mount without them"
+    )]
     OthersNotAllowed,
     /// The helper refused.
     #[error("mounting at {} failed: {message}{}", path.display(), remedy(message))]
@@ -47,7 +55,7 @@ pub enum MountError {
         message: String,
     },
     /// The system refused.
-    #[error("mounting at {} failed: {cause}", path.display())]
+    #[error("mounting at {} failed: {cause}{}", path.display(), remedy(&cause.to_string()))]
     Io {
         /// Where.
         path: PathBuf,
@@ -61,7 +69,9 @@ pub enum MountError {
         path: PathBuf,
     },
     /// `/dev/fd/N` that is none.
-    #[error("/dev/fd/{number} is not an open {DEVICE}: whoever mounts has to open it, and hand it over to this process")]
+    #[error(
+        "/dev/fd/{number} is not an open {DEVICE}: whoever mounts has to open it, and hand it over to this process"
+    )]
     NotOurDevice {
         /// N.
         number: i32,
@@ -95,13 +105,23 @@ pub fn mount(point: &Path, source: &Path, allow_other: bool) -> Result<Mounted, 
     let device = match mount_directly(point, source, allow_other) {
         Err(Errno::PERM | Errno::ACCESS) => mount_through_helper(point, source, allow_other)?,
         Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => return Err(MountError::NoDevice),
-        Err(cause) => return Err(MountError::Io { path: point.to_owned(), cause: cause.into() }),
+        Err(cause) => {
+            return Err(MountError::Io {
+                path: point.to_owned(),
+                cause: cause.into(),
+            });
+        }
         Ok(device) => device,
     };
     match mounts::at(point) {
         Ok(Some(mount)) => Ok(Mounted { device, mount }),
-        Ok(None) => Err(MountError::Vanished { path: point.to_owned() }),
-        Err(cause) => Err(MountError::Io { path: point.to_owned(), cause }),
+        Ok(None) => Err(MountError::Vanished {
+            path: point.to_owned(),
+        }),
+        Err(cause) => Err(MountError::Io {
+            path: point.to_owned(),
+            cause,
+        }),
     }
 }
 
@@ -125,13 +145,31 @@ fn mount_directly(point: &Path, source: &Path, allow_other: bool) -> Result<Owne
 }
 
 /// fusermount3 is setuid root: it mounts, and sends the descriptor over a socket.
-fn mount_through_helper(point: &Path, source: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
-    let io_error = |cause: io::Error| MountError::Io { path: point.to_owned(), cause };
-    let helper = find_helper().ok_or(MountError::NoHelper)?;
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
-        .map_err(|cause| io_error(cause.into()))?;
+fn mount_through_helper(
+    point: &Path,
+    source: &Path,
+    allow_other: bool,
+) -> Result<OwnedFd, MountError> {
+    let io_error = |cause: io::Error| MountError::Io {
+        path: point.to_owned(),
+        cause,
+    };
+    let helper = match find_helper() {
+        Some(helper) => helper,
+        // The helper has no rights that root lacks.
+        None if rustix::process::geteuid().is_root() => return Err(io_error(Errno::PERM.into())),
+        None => return Err(MountError::NoHelper),
+    };
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::empty(),
+        None,
+    )
+    .map_err(|cause| io_error(cause.into()))?;
     fcntl_setfd(&ours, FdFlags::CLOEXEC).map_err(|cause| io_error(cause.into()))?;
-    let mut options = OsString::from("ro,nodev,nosuid,noatime,default_permissions,subtype=rechunkfs,fsname=");
+    let mut options =
+        OsString::from("ro,nodev,nosuid,noatime,default_permissions,subtype=rechunkfs,fsname=");
     options.push(escape(source.as_os_str()));
     if allow_other {
         options.push(",allow_other");
@@ -155,8 +193,13 @@ fn mount_through_helper(point: &Path, source: &Path, allow_other: bool) -> Resul
         Ok(Some(device)) if output.status.success() => Ok(device),
         Err(cause) => Err(io_error(cause)),
         _ => {
-            let message = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-            Err(MountError::Refused { path: point.to_owned(), message })
+            let message = String::from_utf8_lossy(&output.stderr)
+                .trim()
+                .replace('\n', "; ");
+            Err(MountError::Refused {
+                path: point.to_owned(),
+                message,
+            })
         }
     }
 }
@@ -177,7 +220,12 @@ fn receive_descriptor(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0_u8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     Ok(ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
@@ -198,8 +246,9 @@ pub fn find_helper() -> Option<PathBuf> {
 /// Call it once, before anything else is opened.
 #[allow(unsafe_code, reason = "an inherited descriptor is only a number")]
 pub fn inherited(number: i32) -> Result<OwnedFd, MountError> {
-    let link = std::fs::read_link(format!("/proc/self/fd/{number}"));
-    if number < 3 || link.ok().as_deref() != Some(Path::new(DEVICE)) {
+    let device_number =
+        std::fs::metadata(format!("/proc/self/fd/{number}")).map(|metadata| metadata.rdev());
+    if number < 3 || device_number.ok() != Some(libc::makedev(10, 229)) {
         return Err(MountError::NotOurDevice { number });
     }
     // SAFETY: the descriptor is open, as was just seen, and it is not one of ours: we have not opened

@@ -11,89 +11,9 @@ use rustix::fs::{Mode, OFlags};
 use super::unmount;
 use crate::mounts::{self, is_within};
 
-/// Why nothing can be mounted there; each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum MountPointError {
-    /// The folder above does not exist.
-    #[error("{}: the folder above does not exist; create it first: mkdir -p {}", path.display(), parent.display())]
-    NoParent {
-        /// As typed.
-        path: PathBuf,
-        /// What to create.
-        parent: PathBuf,
-    },
-    /// A file, or a link to nothing.
-    #[error("{} is not a directory; name an empty directory, or one that does not exist yet", path.display())]
-    NotADirectory {
-        /// Where.
-        path: PathBuf,
-    },
-    /// It would hide what is there.
-    #[error("{} is not empty; name an empty directory, or one that does not exist yet", path.display())]
-    NotEmpty {
-        /// Where.
-        path: PathBuf,
-    },
-    /// A rechunkfs mount is there and alive.
-    #[error("{} is mounted already (a view of {}); unmount it first: rechunkfs unmount {}",
-        path.display(), source_path.display(), path.display())]
-    AlreadyOurs {
-        /// Where.
-        path: PathBuf,
-        /// What it shows.
-        source_path: PathBuf,
-    },
-    /// Some other file system is there.
-    #[error("{} is mounted already ({fs_type}); name a directory below it, or another one", path.display())]
-    AlreadyMounted {
-        /// Where.
-        path: PathBuf,
-        /// By what.
-        fs_type: String,
-    },
-    /// A mount whose process is gone.
-    #[error("{} is a stale mount (its process is gone); clear it: rechunkfs unmount --lazy {} (or mount with --replace-stale)",
-        path.display(), path.display())]
-    Stale {
-        /// Where.
-        path: PathBuf,
-    },
-    /// A stale mount of another program.
-    #[error("{} is a stale mount of another program ({fs_type}); clear it: fusermount3 -u -z {}", path.display(), path.display())]
-    StaleForeign {
-        /// Where.
-        path: PathBuf,
-        /// By what.
-        fs_type: String,
-    },
-    /// The view would contain itself, or hide its source.
-    #[error("the mount point {} and the source {} lie within each other; name a directory outside the source",
-        path.display(), source_path.display())]
-    OverlapsSource {
-        /// Where.
-        path: PathBuf,
-        /// The source.
-        source_path: PathBuf,
-    },
-    /// Clearing a stale mount failed.
-    #[error("{}: the stale mount cannot be cleared: {cause}", path.display())]
-    Replace {
-        /// Where.
-        path: PathBuf,
-        /// What unmounting says.
-        cause: unmount::UnmountError,
-    },
-    /// Anything else that the system says.
-    #[error("{}: {doing}: {cause}", path.display())]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// What was tried.
-        doing: &'static str,
-        /// What the system says.
-        cause: io::Error,
-    },
-}
+mod error;
+
+pub use error::MountPointError;
 
 /// A mount point that passed its checks; nothing has been changed yet.
 #[derive(Debug)]
@@ -107,22 +27,36 @@ pub struct Checked {
 /// Checks `path` as a place for a view of `source` (canonical). Changes nothing, except that a stale mount
 /// of ours is cleared if `replace_stale`.
 pub fn check(path: &Path, source: &Path, replace_stale: bool) -> Result<Checked, MountPointError> {
-    let io_error = |doing| move |cause| MountPointError::Io { path: path.to_owned(), doing, cause };
+    let io_error = |doing| {
+        move |cause| MountPointError::Io {
+            path: path.to_owned(),
+            doing,
+            cause,
+        }
+    };
     let point = mounts::resolve(path).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
-            Ok(_) => MountPointError::NotADirectory { path: path.to_owned() },
-            Err(_) => {
-                MountPointError::NoParent { path: path.to_owned(), parent: path.parent().unwrap_or(path).to_owned() }
-            }
+            Ok(_) => MountPointError::NotADirectory {
+                path: path.to_owned(),
+            },
+            Err(_) => MountPointError::NoParent {
+                path: path.to_owned(),
+                parent: path.parent().unwrap_or(path).to_owned(),
+            },
         },
         _ => io_error("cannot be looked up")(cause),
     })?;
     if is_within(&point, source) || is_within(source, &point) {
-        return Err(MountPointError::OverlapsSource { path: point, source_path: source.to_owned() });
+        return Err(MountPointError::OverlapsSource {
+            path: point,
+            source_path: source.to_owned(),
+        });
     }
     refuse_mounted(&point, replace_stale)?;
     let exists = match fs::metadata(&point) {
-        Ok(metadata) if !metadata.is_dir() => return Err(MountPointError::NotADirectory { path: point }),
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(MountPointError::NotADirectory { path: point });
+        }
         Ok(_) => {
             refuse_full(&point)?;
             true
@@ -130,8 +64,18 @@ pub fn check(path: &Path, source: &Path, replace_stale: bool) -> Result<Checked,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => false,
         Err(cause) => return Err(io_error("cannot be looked at")(cause)),
     };
-    let warnings = network_warning(if exists { &point } else { point.parent().unwrap_or(&point) }).into_iter().collect();
-    Ok(Checked { path: point, exists, warnings })
+    let warnings = network_warning(if exists {
+        &point
+    } else {
+        point.parent().unwrap_or(&point)
+    })
+    .into_iter()
+    .collect();
+    Ok(Checked {
+        path: point,
+        exists,
+        warnings,
+    })
 }
 
 fn refuse_mounted(point: &Path, replace_stale: bool) -> Result<(), MountPointError> {
@@ -140,17 +84,42 @@ fn refuse_mounted(point: &Path, replace_stale: bool) -> Result<(), MountPointErr
         let mount = match mounts::at(point) {
             Ok(Some(mount)) if mount.fs_type != "autofs" => mount,
             Ok(_) => return Ok(()),
-            Err(cause) => return Err(MountPointError::Io { path, doing: "the mount table cannot be read", cause }),
+            Err(cause) => {
+                return Err(MountPointError::Io {
+                    path,
+                    doing: "the mount table cannot be read",
+                    cause,
+                });
+            }
         };
         let stale = is_stale(point);
         match (stale, mount.is_ours()) {
             // There may be another mount beneath, hence the loop.
-            (true, true) if replace_stale => unmount::detach(&mount)
-                .map_err(|cause| MountPointError::Replace { path: path.clone(), cause })?,
+            (true, true) if replace_stale => {
+                unmount::detach(&mount).map_err(|cause| MountPointError::Replace {
+                    path: path.clone(),
+                    cause,
+                })?
+            }
             (true, true) => return Err(MountPointError::Stale { path }),
-            (true, false) => return Err(MountPointError::StaleForeign { path, fs_type: mount.fs_type }),
-            (false, true) => return Err(MountPointError::AlreadyOurs { path, source_path: mount.source }),
-            (false, false) => return Err(MountPointError::AlreadyMounted { path, fs_type: mount.fs_type }),
+            (true, false) => {
+                return Err(MountPointError::StaleForeign {
+                    path,
+                    fs_type: mount.fs_type,
+                });
+            }
+            (false, true) => {
+                return Err(MountPointError::AlreadyOurs {
+                    path,
+                    source_path: mount.source,
+                });
+            }
+            (false, false) => {
+                return Err(MountPointError::AlreadyMounted {
+                    path,
+                    fs_type: mount.fs_type,
+                });
+            }
         }
     }
 }
@@ -164,11 +133,17 @@ fn refuse_full(point: &Path) -> Result<(), MountPointError> {
     match fs::read_dir(point) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(MountPointError::NotEmpty { path: point.to_owned() }),
+            Some(_) => Err(MountPointError::NotEmpty {
+                path: point.to_owned(),
+            }),
         },
         // Closed: as an earlier run leaves it. Only an owner gets further, and then looks again.
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        Err(cause) => Err(MountPointError::Io { path: point.to_owned(), doing: "cannot be listed", cause }),
+        Err(cause) => Err(MountPointError::Io {
+            path: point.to_owned(),
+            doing: "cannot be listed",
+            cause,
+        }),
     }
 }
 
@@ -212,18 +187,36 @@ impl Checked {
             move |cause| MountPointError::Io { path, doing, cause }
         };
         if !self.exists {
-            fs::DirBuilder::new().mode(0o700).create(&path).map_err(io_error("cannot be created"))?;
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&path)
+                .map_err(io_error("cannot be created"))?;
         }
-        let mode = fs::metadata(&path).map_err(io_error("cannot be looked at"))?.mode() & 0o7777;
+        let mode = fs::metadata(&path)
+            .map_err(io_error("cannot be looked at"))?
+            .mode()
+            & 0o7777;
         // fusermount3 wants to see that the caller may write there, so a closed directory is opened for
         // the moment of mounting. Whoever is root mounts without it, and never opens what is closed.
         if !rustix::process::geteuid().is_root() && mode & 0o700 != 0o700 {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o700))
                 .map_err(io_error("is closed (mode 000) and not yours"))?;
         }
-        let open = || rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let underneath = File::from(open().map_err(|cause| io_error("cannot be opened")(cause.into()))?);
-        let point = MountPoint { path, underneath, created: !self.exists, mode };
+        let open = || {
+            rustix::fs::open(
+                &path,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+        };
+        let underneath =
+            File::from(open().map_err(|cause| io_error("cannot be opened")(cause.into()))?);
+        let point = MountPoint {
+            path,
+            underneath,
+            created: !self.exists,
+            mode,
+        };
         if let Err(error) = refuse_full(&point.path) {
             point.give_back();
             return Err(error);
@@ -242,7 +235,10 @@ impl MountPoint {
     /// something to say.
     pub fn close(&self) -> Option<String> {
         let path = self.path.display();
-        match self.underneath.set_permissions(fs::Permissions::from_mode(0)) {
+        match self
+            .underneath
+            .set_permissions(fs::Permissions::from_mode(0o000))
+        {
             Ok(()) if self.mode == 0 => None,
             Ok(()) => Some(format!(
                 "the directory under {path} now has mode 000 and keeps it after unmounting, so that a missing mount \
@@ -259,10 +255,15 @@ impl MountPoint {
     pub fn give_back(self) {
         let result = match self.created {
             true => fs::remove_dir(&self.path),
-            false => self.underneath.set_permissions(fs::Permissions::from_mode(self.mode)),
+            false => self
+                .underneath
+                .set_permissions(fs::Permissions::from_mode(self.mode)),
         };
         if let Err(cause) = result {
-            tracing::warn!("{}: cannot be put back as it was: {cause}", self.path.display());
+            tracing::warn!(
+                "{}: cannot be put back as it was: {cause}",
+                self.path.display()
+            );
         }
     }
 }

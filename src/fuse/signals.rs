@@ -28,16 +28,18 @@ impl Signals {
         let mut caught = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let action: Arc<Mutex<Option<Action>>> = Arc::default();
         let shared = Arc::clone(&action);
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let mut first = true;
-            for signal in caught.forever() {
-                match lock(&shared).as_mut() {
-                    Some(action) => action(signal, first),
-                    None => std::process::exit(exit_code(signal)),
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                let mut first = true;
+                for signal in caught.forever() {
+                    match lock(&shared).as_mut() {
+                        Some(action) => action(signal, first),
+                        None => std::process::exit(exit_code(signal)),
+                    }
+                    first = false;
                 }
-                first = false;
-            }
-        })?;
+            })?;
         Ok(Self { action })
     }
 
