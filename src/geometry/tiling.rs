@@ -93,6 +93,16 @@ impl Tiling {
         self.counts.iter().product::<u64>() * self.n_segments
     }
 
+    /// Shape of a leaf source chunk.
+    pub fn leaf_shape(&self) -> &[u64] {
+        &self.leaf_shape
+    }
+
+    /// Most elements of one leaf that a tile takes, seen as a range of its encoded order.
+    pub fn most_leaf_elems(&self) -> u64 {
+        self.segment_elems
+    }
+
     /// Order of a leaf's elements in its encoded stream.
     pub fn order(&self) -> &EncodedOrder {
         &self.order

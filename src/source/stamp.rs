@@ -12,7 +12,7 @@ pub struct Stamp(u64);
 
 impl Stamp {
     /// There is no such file.
-    pub const ABSENT: Stamp = Stamp(0);
+    pub const ABSENT: Stamp = Stamp(1);
 
     /// The stamp of an existing file. Never [`Stamp::ABSENT`].
     pub fn of(file: &Metadata) -> Self {
@@ -20,11 +20,21 @@ impl Stamp {
         let mut hasher = DefaultHasher::new();
         (file.dev(), file.ino(), file.size()).hash(&mut hasher);
         (file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()).hash(&mut hasher);
-        Stamp(hasher.finish() | 1)
+        Stamp(hasher.finish() | 2)
     }
 
     /// The file existed.
     pub fn is_present(self) -> bool {
         self != Stamp::ABSENT
+    }
+
+    /// As a number, never 0: for tables in which 0 means that nothing is known.
+    pub fn to_raw(self) -> u64 {
+        self.0
+    }
+
+    /// Inverse of [`Stamp::to_raw`]; `None` for 0.
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        (raw != 0).then_some(Stamp(raw))
     }
 }
