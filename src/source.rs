@@ -12,7 +12,8 @@ mod shard;
 mod stamp;
 
 
+pub use codecs::leaf_bytes;
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;
-pub use reader::{ArrayReader, FileState};
+pub use reader::{ArrayReader, FileState, most_scratch_bytes};
 pub use stamp::Stamp;

@@ -27,7 +27,7 @@ pub struct Ground<'a> {
     pub pieces: &'a Pieces,
     /// One element of fill value.
     pub fill: &'a [u8],
-    /// Bounds how many groups are decoded at once.
+    /// Scratch for the groups that are decoded at once.
     pub slots: &'a Slots,
 }
 
@@ -49,41 +49,46 @@ pub struct Failure {
     pub error: Arc<SourceError>,
 }
 
-/// Counting semaphore over scratch memory. Whoever holds a slot only decodes and places, and never waits.
+/// Scratch memory, set aside when the view is opened. Whoever holds some only decodes and places, and never waits.
 #[derive(Debug)]
 pub struct Slots {
-    free: Mutex<usize>,
+    total_bytes: u64,
+    free_bytes: Mutex<u64>,
     freed: Condvar,
 }
 
 impl Slots {
-    /// `n` groups at once (at least one).
-    pub fn new(n: usize) -> Self {
-        Slots { free: Mutex::new(n.max(1)), freed: Condvar::new() }
+    /// `total_bytes` of scratch; must be enough for the largest group ([`scratch_bytes`]).
+    pub fn new(total_bytes: u64) -> Self {
+        Slots { total_bytes, free_bytes: Mutex::new(total_bytes), freed: Condvar::new() }
     }
 
-    fn take(&self) -> Slot<'_> {
-        let mut free = lock(&self.free);
-        while *free == 0 {
+    fn take(&self, bytes: u64) -> Slot<'_> {
+        let bytes = bytes.min(self.total_bytes);
+        let mut free = lock(&self.free_bytes);
+        while *free < bytes {
             free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
-        *free -= 1;
-        Slot(self)
+        *free -= bytes;
+        Slot { slots: self, bytes }
     }
 }
 
-struct Slot<'a>(&'a Slots);
+struct Slot<'a> {
+    slots: &'a Slots,
+    bytes: u64,
+}
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.free) += 1;
-        self.0.freed.notify_one();
+        *lock(&self.slots.free_bytes) += self.bytes;
+        self.slots.freed.notify_all();
     }
 }
 
-/// Most scratch that one group of `reader` takes, for parts of `part_bytes` of each source chunk.
-pub fn scratch_bytes(reader: &ArrayReader, part_bytes: u64) -> u64 {
-    GROUP_BYTES.max(part_bytes) + reader.scratch_bytes(part_bytes)
+/// Most scratch that one group takes for source chunks of `leaf_bytes` each, whatever their codec.
+pub fn most_scratch_bytes(leaf_bytes: u64) -> u64 {
+    GROUP_BYTES.max(leaf_bytes) + crate::source::most_scratch_bytes(leaf_bytes)
 }
 
 /// Builds one tile: fills `targets`, which hold an entry for each piece of `hull` in C order (`None` where the piece
@@ -98,7 +103,6 @@ pub fn build(
     let groups = groups(ground, share);
     let failures = Mutex::new(Vec::new());
     groups.par_iter().for_each(|group| {
-        let _slot = ground.slots.take();
         let failed = build_group(ground, share, group, hull, targets, stamp_of);
         if !failed.is_empty() {
             lock(&failures).extend(failed);
@@ -155,6 +159,8 @@ fn build_group(
     }
     let range = ground.tiling.hull(&boxes);
     let part_bytes = (range.1 - range.0) as usize * ground.fill.len();
+    let scratch_bytes = part_bytes as u64 * group.n_leaves + ground.reader.scratch_bytes(part_bytes as u64);
+    let _slot = ground.slots.take(scratch_bytes);
     let mut scratch = vec![0u8; part_bytes * group.n_leaves as usize];
     let mut failures = Vec::new();
     let mut any_present = false;

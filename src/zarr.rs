@@ -83,3 +83,29 @@ pub struct VirtualArray {
     /// Virtual shard shape, a multiple of `chunk_shape`.
     pub shard_shape: Option<Vec<u64>>,
 }
+
+/// The view as the layout asks for it: what the engine serves and what it passes through.
+#[derive(Debug, Clone, Default)]
+pub struct Projection {
+    /// Rechunked arrays.
+    pub arrays: Vec<VirtualArray>,
+    /// Virtual `zarr.json` texts by node path, where they differ from the source's.
+    pub documents: std::collections::BTreeMap<String, String>,
+    /// Arrays that pass through.
+    pub passed: Vec<Passed>,
+    /// One line each.
+    pub warnings: Vec<String>,
+    /// Every group.
+    pub group_paths: Vec<String>,
+    /// Every array.
+    pub array_paths: Vec<String>,
+}
+
+/// An array that passes through.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    /// Array path.
+    pub path: String,
+    /// Why it could not be rechunked, where it was asked for.
+    pub reason: Option<String>,
+}

@@ -83,11 +83,6 @@ impl LeafCodec {
         }
     }
 
-    /// A leaf can be decoded in parts.
-    pub(super) fn can_enter(&self) -> bool {
-        matches!(self, LeafCodec::Raw | LeafCodec::Blosc(_))
-    }
-
     /// Decodes a whole leaf. The caller checks the length of what comes out.
     pub(super) fn decode(&self, encoded: Vec<u8>, n_bytes: u64) -> Result<Vec<u8>, String> {
         let options = options();
@@ -178,7 +173,7 @@ impl std::fmt::Debug for IndexCodec {
 }
 
 /// Bytes of a decoded leaf; saturates.
-pub(super) fn leaf_bytes(array: &SourceArray) -> u64 {
+pub fn leaf_bytes(array: &SourceArray) -> u64 {
     array.leaf_shape.iter().fold(array.item_bytes as u64, |n, &len| n.saturating_mul(len))
 }
 

@@ -161,11 +161,11 @@ impl ArrayReader {
 
     /// Most memory that [`Self::read`] takes besides `out`, for `out_bytes` of it.
     pub fn scratch_bytes(&self, out_bytes: u64) -> u64 {
-        if self.codec.can_enter() {
+        match self.codec {
+            LeafCodec::Raw => 0,
             // Encoded blocks, miniature chunk, decoded blocks; blocks reach beyond the range at both ends.
-            3 * out_bytes.min(self.leaf_bytes) + (1 << 20)
-        } else {
-            3 * self.leaf_bytes + (1 << 20)
+            LeafCodec::Blosc(_) => most_scratch_bytes(out_bytes.min(self.leaf_bytes)),
+            _ => most_scratch_bytes(self.leaf_bytes),
         }
     }
 
@@ -359,6 +359,11 @@ impl ArrayReader {
     pub fn files_of(&self, region: &Region) -> Region {
         region.cells(&self.array.file_shape)
     }
+}
+
+/// Most memory that decoding `decoded_bytes` takes besides its result's place: encoded, decoded, and a step between.
+pub fn most_scratch_bytes(decoded_bytes: u64) -> u64 {
+    decoded_bytes.saturating_mul(3).saturating_add(1 << 20)
 }
 
 /// Zarr readers take all of these for "no such chunk"; so does the source's own reader, so must the view.
