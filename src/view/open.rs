@@ -24,6 +24,8 @@ pub struct Options {
     pub memory_bytes: u64,
     /// Threads that decode.
     pub threads: usize,
+    /// Tiles are no larger than this even where memory allows; tests make seams and slabs of small stores with it.
+    pub max_tile_bytes: Option<u64>,
 }
 
 /// What reading one array of the view takes.
@@ -145,10 +147,8 @@ impl Memory {
         let scratch_bytes = wanted.min((options.memory_bytes / 4).max(group_bytes));
         let cache_bytes = options.memory_bytes.saturating_sub(BASE_BYTES + scratch_bytes).max(MIN_CACHE_BYTES);
         // A third: while one tile is built, another is read and a third may be evicted.
-        let limits = Limits {
-            max_tile_bytes: cache_bytes / 3,
-            max_piece_bytes: MAX_PIECE_BYTES.min(cache_bytes / 12),
-        };
+        let max_tile_bytes = (cache_bytes / 3).min(options.max_tile_bytes.unwrap_or(u64::MAX));
+        let limits = Limits { max_tile_bytes, max_piece_bytes: MAX_PIECE_BYTES.min(max_tile_bytes / 4) };
         Ok(Memory { cache_bytes, scratch_bytes, limits })
     }
 }

@@ -1,0 +1,4 @@
+//! One integration binary. Each module is a kind of test.
+
+mod reference;
+mod stores;
