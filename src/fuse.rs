@@ -79,8 +79,9 @@ impl FileSystem {
         let parent = self.node(parent)?;
         match self.view.lookup(&parent, name) {
             Ok((node, stat)) => Ok((self.attributes(self.inodes.remember(&node), stat), ttl(&node))),
-            // Which chunks a rechunked array has is settled when first looked at; the rest follows the source.
-            Err(ViewError::NotFound) => Ok((self.negative(), HOST_TTL)),
+            Err(ViewError::NotFound) => {
+                Ok((self.negative(), if self.view.is_settled(&parent) { FOREVER } else { HOST_TTL }))
+            }
             Err(error) => Err(error),
         }
     }
@@ -203,7 +204,14 @@ impl Filesystem for FileSystem {
         });
     }
 
-    fn readdirplus(&self, _request: &Request, inode: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        inode: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
         guarded(|| {
             let listed = self.node(inode).and_then(|node| {
                 self.view.list(&node, offset, &mut |entry| {
@@ -235,7 +243,9 @@ impl Filesystem for FileSystem {
     fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
         // That of the source: all zeros confuse programs that look for room, and there is none to write in anyway.
         match rustix::fs::statvfs(self.view.source()) {
-            Ok(host) => reply.statfs(host.f_blocks, 0, 0, host.f_files, 0, host.f_bsize as u32, 255, host.f_frsize as u32),
+            Ok(host) => {
+                reply.statfs(host.f_blocks, 0, 0, host.f_files, 0, host.f_bsize as u32, 255, host.f_frsize as u32)
+            }
             Err(_) => reply.statfs(0, 0, 0, 0, 0, BLOCK_BYTES, 255, BLOCK_BYTES),
         }
     }
@@ -258,12 +268,29 @@ impl Filesystem for FileSystem {
     }
 
     // Asked at every open by CPython before 3.14: answer without a word in the log.
-    fn ioctl(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _flags: IoctlFlags, _command: u32, _input: &[u8], _size: u32, reply: ReplyIoctl) {
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _size: u32,
+        reply: ReplyIoctl,
+    ) {
         reply.error(Errno::ENOTTY);
     }
 
     // ENOSYS on these tells the kernel, once, to do without asking.
-    fn flush(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
         reply.error(Errno::ENOSYS);
     }
 
@@ -271,7 +298,15 @@ impl Filesystem for FileSystem {
         reply.error(Errno::ENOSYS);
     }
 
-    fn lseek(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _offset: i64, _whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
         reply.error(Errno::ENOSYS);
     }
 
@@ -288,11 +323,37 @@ impl Filesystem for FileSystem {
     }
 
     // The kernel refuses writes on a read-only mount by itself; a descriptor mounted by someone else may not be one.
-    fn setattr(&self, _request: &Request, _inode: INodeNo, _mode: Option<u32>, _uid: Option<u32>, _gid: Option<u32>, _size: Option<u64>, _atime: Option<TimeOrNow>, _mtime: Option<TimeOrNow>, _ctime: Option<SystemTime>, _handle: Option<FileHandle>, _crtime: Option<SystemTime>, _chgtime: Option<SystemTime>, _bkuptime: Option<SystemTime>, _flags: Option<BsdFileFlags>, reply: ReplyAttr) {
+    fn setattr(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
         reply.error(Errno::EROFS);
     }
 
-    fn mknod(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, _mode: u32, _umask: u32, _device: u32, reply: ReplyEntry) {
+    fn mknod(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
         reply.error(Errno::EROFS);
     }
 
@@ -308,11 +369,27 @@ impl Filesystem for FileSystem {
         reply.error(Errno::EROFS);
     }
 
-    fn symlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, _target: &std::path::Path, reply: ReplyEntry) {
+    fn symlink(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _target: &std::path::Path,
+        reply: ReplyEntry,
+    ) {
         reply.error(Errno::EROFS);
     }
 
-    fn rename(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, _new_parent: INodeNo, _new_name: &OsStr, _flags: RenameFlags, reply: ReplyEmpty) {
+    fn rename(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
         reply.error(Errno::EROFS);
     }
 
@@ -320,19 +397,57 @@ impl Filesystem for FileSystem {
         reply.error(Errno::EROFS);
     }
 
-    fn write(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _offset: u64, _data: &[u8], _write_flags: WriteFlags, _flags: OpenFlags, _lock_owner: Option<LockOwner>, reply: ReplyWrite) {
+    fn write(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
         reply.error(Errno::EROFS);
     }
 
-    fn create(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, _mode: u32, _umask: u32, _flags: i32, reply: ReplyCreate) {
+    fn create(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
         reply.error(Errno::EROFS);
     }
 
-    fn fallocate(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _offset: u64, _length: u64, _mode: i32, reply: ReplyEmpty) {
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
         reply.error(Errno::EROFS);
     }
 
-    fn setxattr(&self, _request: &Request, _inode: INodeNo, _name: &OsStr, _value: &[u8], _flags: i32, _position: u32, reply: ReplyEmpty) {
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
         reply.error(Errno::EROFS);
     }
 

@@ -7,10 +7,10 @@
 //!
 //! Modules, bottom up; arrows only point down (see docs/ARCHITECTURE.md).
 
+pub mod cache;
+pub mod fuse;
 pub mod geometry;
-pub mod zarr;
 pub mod source;
 pub mod synthesis;
-pub mod cache;
 pub mod view;
-pub mod fuse;
+pub mod zarr;

@@ -11,7 +11,6 @@ mod reader;
 mod shard;
 mod stamp;
 
-
 pub use codecs::leaf_bytes;
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;

@@ -167,7 +167,8 @@ fn build_group(
     for (nth, part) in scratch.chunks_exact_mut(part_bytes).enumerate() {
         let mut leaf = group.first_leaf.clone();
         leaf[group.axis] += nth as u64;
-        let read = stamp_of(&ground.reader.file_of(&leaf)).and_then(|stamp| ground.reader.read(&leaf, range, stamp, part));
+        let read =
+            stamp_of(&ground.reader.file_of(&leaf)).and_then(|stamp| ground.reader.read(&leaf, range, stamp, part));
         match read {
             Ok(true) => any_present = true,
             Ok(false) => fill_with(part, ground.fill),

@@ -181,6 +181,12 @@ impl View {
         Ok((Node::Host { path: Arc::clone(path), stamp: now }, now.stat()))
     }
 
+    /// What is absent from this directory stays absent while mounted: which chunks a rechunked array has is settled
+    /// when first looked at.
+    pub fn is_settled(&self, directory: &Node) -> bool {
+        matches!(directory, Node::Directory(at) if self.directories[*at as usize].array.is_some())
+    }
+
     /// Lists a directory from position `from` (0, or a [`ListEntry::next`]), until `emit` says `false`.
     ///
     /// # Errors
@@ -235,7 +241,13 @@ impl View {
         &self.root
     }
 
-    fn list_chunks(&self, at: u32, array_idx: u32, from: u64, emit: &mut dyn FnMut(ListEntry<'_>) -> bool) -> Result<(), ViewError> {
+    fn list_chunks(
+        &self,
+        at: u32,
+        array_idx: u32,
+        from: u64,
+        emit: &mut dyn FnMut(ListEntry<'_>) -> bool,
+    ) -> Result<(), ViewError> {
         let fixed = [(".", None), ("..", None), (DOCUMENT, Some(Node::Document(at)))];
         for (position, (name, node)) in fixed.into_iter().enumerate().skip(from.min(CHUNKS_FROM) as usize) {
             let is_directory = node.is_none();
@@ -261,7 +273,13 @@ impl View {
     ///
     /// The positions are the host's own, so that listing needs no state: a v2 node's main document stands for the
     /// virtual `zarr.json`.
-    fn list_overlay(&self, at: u32, directory: &Directory, from: u64, emit: &mut dyn FnMut(ListEntry<'_>) -> bool) -> Result<(), ViewError> {
+    fn list_overlay(
+        &self,
+        at: u32,
+        directory: &Directory,
+        from: u64,
+        emit: &mut dyn FnMut(ListEntry<'_>) -> bool,
+    ) -> Result<(), ViewError> {
         let has_v3_document = directory.path.join(DOCUMENT).exists();
         let stands_in = if directory.path.join(".zarray").exists() { ".zarray" } else { ".zgroup" };
         host::list(&directory.path, from, &mut |next, name| {

@@ -38,9 +38,15 @@ fn of_source(error: &SourceError) -> Errno {
 /// The system's own errno where it tells more than EIO and cannot be mistaken for absence.
 fn of_io(error: &std::io::Error) -> Errno {
     match error.raw_os_error() {
-        Some(code @ (libc::EACCES | libc::EPERM | libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENAMETOOLONG | libc::ESTALE)) => {
-            Errno::from_i32(code)
-        }
+        Some(
+            code @ (libc::EACCES
+            | libc::EPERM
+            | libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::ENAMETOOLONG
+            | libc::ESTALE),
+        ) => Errno::from_i32(code),
         _ => Errno::EIO,
     }
 }

@@ -66,7 +66,13 @@ impl AxisTiling {
     /// Number of tiles along the axis.
     pub fn n(&self) -> u64 {
         match *self {
-            AxisTiling::Source { len, .. } => if len == 0 { 0 } else { self.of(len - 1) + 1 },
+            AxisTiling::Source { len, .. } => {
+                if len == 0 {
+                    0
+                } else {
+                    self.of(len - 1) + 1
+                }
+            }
             AxisTiling::Virtual(cuts) => cuts.n(),
         }
     }

@@ -39,7 +39,8 @@ impl EncodedOrder {
 
     /// First and one past the last encoded position of a non-empty region (chunk coordinates).
     pub fn hull(&self, local: &Region) -> (u64, u64) {
-        let at = |side: &dyn Fn(usize) -> u64| (0..local.rank()).map(|axis| side(axis) * self.strides[axis]).sum::<u64>();
+        let at =
+            |side: &dyn Fn(usize) -> u64| (0..local.rank()).map(|axis| side(axis) * self.strides[axis]).sum::<u64>();
         (at(&|axis| local.start[axis]), at(&|axis| local.end[axis] - 1) + 1)
     }
 
@@ -122,7 +123,11 @@ mod tests {
                     assert!(boxes.len() <= 5);
                     let mut seen: Vec<u64> = boxes
                         .iter()
-                        .flat_map(|b| b.positions().map(|p| p.iter().zip(encoded.strides()).map(|(a, s)| a * s).sum()).collect::<Vec<u64>>())
+                        .flat_map(|b| {
+                            b.positions()
+                                .map(|p| p.iter().zip(encoded.strides()).map(|(a, s)| a * s).sum())
+                                .collect::<Vec<u64>>()
+                        })
                         .collect();
                     seen.sort_unstable();
                     assert_eq!(seen, (start..end).collect::<Vec<_>>());

@@ -45,10 +45,7 @@ impl Region {
 
     /// Cut off at `shape`.
     pub fn clipped(&self, shape: &[u64]) -> Region {
-        Region {
-            start: self.start.clone(),
-            end: self.end.iter().zip(shape).map(|(&end, &len)| end.min(len)).collect(),
-        }
+        Region { start: self.start.clone(), end: self.end.iter().zip(shape).map(|(&end, &len)| end.min(len)).collect() }
     }
 
     /// The same box in coordinates whose origin is `origin`, which must not lie beyond `start`.

@@ -173,9 +173,10 @@ impl Tiling {
 
     /// Encoded range (elements) that covers `boxes` of a leaf.
     pub fn hull(&self, boxes: &[Region]) -> (u64, u64) {
-        boxes.iter().map(|part| self.order.hull(part)).fold((u64::MAX, 0), |(low, high), (start, end)| {
-            (low.min(start), high.max(end))
-        })
+        boxes
+            .iter()
+            .map(|part| self.order.hull(part))
+            .fold((u64::MAX, 0), |(low, high), (start, end)| (low.min(start), high.max(end)))
     }
 
     /// Region of the array below tile grid indices (all segments), cut off at the array.
@@ -271,7 +272,8 @@ fn segment_for(request: &TilingRequest<'_>, natural_bytes: u128) -> Option<u64> 
     let leaf_elems = request.order.n_elems();
     let local: Vec<u64> = (0..request.shape.len()).map(|a| request.piece_shape[a].min(request.leaf_shape[a])).collect();
     let (_, hull) = request.order.hull(&Region::whole(&local));
-    let fits = |elems: u64| natural_bytes * u128::from(elems) / u128::from(leaf_elems) <= u128::from(request.max_tile_bytes);
+    let fits =
+        |elems: u64| natural_bytes * u128::from(elems) / u128::from(leaf_elems) <= u128::from(request.max_tile_bytes);
     // Twice the hull keeps most pieces out of the seams; once is the least that keeps a piece within two segments.
     [hull.saturating_mul(2), hull]
         .into_iter()

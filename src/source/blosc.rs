@@ -162,7 +162,9 @@ mod tests {
         let options = CodecOptions::default();
         for cname in ["blosclz", "lz4", "lz4hc", "zstd", "zlib", "snappy"] {
             for shuffle in ["noshuffle", "shuffle", "bitshuffle"] {
-                for (typesize, blocksize, n) in [(4, 0, 1_000_000), (4, 4096, 50_000), (8, 8192, 40_961), (1, 1000, 9_999), (12, 1200, 30_000)] {
+                for (typesize, blocksize, n) in
+                    [(4, 0, 1_000_000), (4, 4096, 50_000), (8, 8192, 40_961), (1, 1000, 9_999), (12, 1200, 30_000)]
+                {
                     let codec = codec(cname, shuffle, typesize, blocksize);
                     let data = sample(n);
                     let chunk = codec.encode(Cow::Borrowed(&data), &options).expect("encodes").into_owned();
@@ -173,10 +175,19 @@ mod tests {
                     }
                     let n_blocks = header.n_blocks();
                     let table = &chunk[HEADER_BYTES..HEADER_BYTES + 4 * n_blocks as usize];
-                    for wanted in [0..1, n_blocks - 1..n_blocks, 0..n_blocks, n_blocks / 2..n_blocks, n_blocks / 3..n_blocks / 3 + 1] {
+                    for wanted in [
+                        0..1,
+                        n_blocks - 1..n_blocks,
+                        0..n_blocks,
+                        n_blocks / 2..n_blocks,
+                        n_blocks / 3..n_blocks / 3 + 1,
+                    ] {
                         let blocks = header.locate(table, &wanted).expect("a good table");
-                        let bodies: Vec<u8> =
-                            blocks.encoded.iter().flat_map(|r| chunk[r.start as usize..r.end as usize].to_vec()).collect();
+                        let bodies: Vec<u8> = blocks
+                            .encoded
+                            .iter()
+                            .flat_map(|r| chunk[r.start as usize..r.end as usize].to_vec())
+                            .collect();
                         let part = header.decoded(&wanted);
                         let decoded = codec
                             .decode(
@@ -185,7 +196,10 @@ mod tests {
                                 &options,
                             )
                             .expect("decodes");
-                        assert!(*decoded == data[part.start as usize..part.end as usize], "{cname} {shuffle} {typesize} {wanted:?}");
+                        assert!(
+                            *decoded == data[part.start as usize..part.end as usize],
+                            "{cname} {shuffle} {typesize} {wanted:?}"
+                        );
                     }
                 }
             }

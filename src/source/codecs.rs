@@ -53,11 +53,17 @@ impl LeafCodec {
         let refuse = |why: String| SourceError::Unsupported { array: array.path.clone(), why };
         match &array.encoding {
             Encoding::Linear { bytes_to_bytes, .. } => {
-                let codecs = bytes_to_bytes.iter().map(|json| bytes_codec(json)).collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+                let codecs = bytes_to_bytes
+                    .iter()
+                    .map(|json| bytes_codec(json))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(refuse)?;
                 if codecs.is_empty() {
                     return Ok(LeafCodec::Raw);
                 }
-                if let [only] = codecs.as_slice() && is_blosc(&bytes_to_bytes[0]) {
+                if let [only] = codecs.as_slice()
+                    && is_blosc(&bytes_to_bytes[0])
+                {
                     return Ok(LeafCodec::Blosc(only.clone()));
                 }
                 let mut decoded = vec![BytesRepresentation::FixedSize(leaf_bytes(array))];

@@ -28,7 +28,9 @@ pub enum SourceError {
         why: String,
     },
     /// The file is no longer the one that this view was made from.
-    #[error("array '{array}', chunk file {key}: changed since this view first read it; unmount and mount again to see the new data")]
+    #[error(
+        "array '{array}', chunk file {key}: changed since this view first read it; unmount and mount again to see the new data"
+    )]
     Changed {
         /// Array path.
         array: String,

@@ -51,8 +51,10 @@ impl ArrayReader {
     pub fn new(root: &Path, array: &SourceArray, counters: Arc<Counters>) -> Result<Self, SourceError> {
         let refuse = |why: String| SourceError::Unsupported { array: array.path.clone(), why };
         let codec = LeafCodec::new(array)?;
-        let inner_grid: Vec<u64> = array.file_shape.iter().zip(&array.leaf_shape).map(|(file, leaf)| file / leaf).collect();
-        let file_grid: Vec<u64> = array.shape.iter().zip(&array.file_shape).map(|(len, file)| len.div_ceil(*file)).collect();
+        let inner_grid: Vec<u64> =
+            array.file_shape.iter().zip(&array.leaf_shape).map(|(file, leaf)| file / leaf).collect();
+        let file_grid: Vec<u64> =
+            array.shape.iter().zip(&array.file_shape).map(|(len, file)| len.div_ceil(*file)).collect();
         let n_inner = n_elems(&inner_grid).filter(|&n| n <= MAX_INNER_CHUNKS);
         n_elems(&file_grid).ok_or_else(|| refuse("more chunks than can be counted".into()))?;
         let shards = match &array.sharding {
@@ -147,7 +149,10 @@ impl ArrayReader {
                     Some((0, metadata.size()))
                 };
                 let Some((offset, len)) = slot else { return Ok(None) };
-                let (opened, _) = match self.open(file)? { Some(again) => again, None => return Ok(None) };
+                let (opened, _) = match self.open(file)? {
+                    Some(again) => again,
+                    None => return Ok(None),
+                };
                 let mut raw = [0; HEADER_BYTES];
                 if opened.read_exact_at(&mut raw, offset).is_err() {
                     return Ok(None);
@@ -187,7 +192,14 @@ impl ArrayReader {
         found
     }
 
-    fn read_from(&self, leaf: &[u64], file: &[u64], range: (u64, u64), expected: Stamp, out: &mut [u8]) -> Result<bool, SourceError> {
+    fn read_from(
+        &self,
+        leaf: &[u64],
+        file: &[u64],
+        range: (u64, u64),
+        expected: Stamp,
+        out: &mut [u8],
+    ) -> Result<bool, SourceError> {
         if let Some(shards) = &self.shards {
             let at = ravel(file, &self.file_grid);
             let shard = match shards.get(at, expected) {
@@ -221,13 +233,24 @@ impl ArrayReader {
     }
 
     /// Decodes elements `range` of the leaf whose encoded bytes lie at `offset..offset + len` of `opened`.
-    fn read_encoded(&self, opened: &File, file: &[u64], offset: u64, len: u64, range: (u64, u64), out: &mut [u8]) -> Result<(), SourceError> {
+    fn read_encoded(
+        &self,
+        opened: &File,
+        file: &[u64],
+        offset: u64,
+        len: u64,
+        range: (u64, u64),
+        out: &mut [u8],
+    ) -> Result<(), SourceError> {
         let item_bytes = self.array.item_bytes as u64;
         let (start, end) = (range.0 * item_bytes, range.1 * item_bytes);
         match &self.codec {
             LeafCodec::Raw => {
                 if len != self.leaf_bytes {
-                    return Err(self.corrupt(file, format!("an uncompressed chunk of {len} bytes where {} are expected", self.leaf_bytes)));
+                    return Err(self.corrupt(
+                        file,
+                        format!("an uncompressed chunk of {len} bytes where {} are expected", self.leaf_bytes),
+                    ));
                 }
                 self.pread(opened, file, offset + start, out)?;
                 self.count_decoded(end.div_ceil(RAW_BLOCK_BYTES) - start / RAW_BLOCK_BYTES, end - start);
@@ -253,7 +276,9 @@ impl ArrayReader {
                 let decoded = codec.decode(encoded, self.leaf_bytes).map_err(|why| self.corrupt(file, why))?;
                 self.count_decoded(1, self.leaf_bytes);
                 if decoded.len() as u64 != self.leaf_bytes {
-                    return Err(self.corrupt(file, format!("it decodes to {} bytes, not {}", decoded.len(), self.leaf_bytes)));
+                    return Err(
+                        self.corrupt(file, format!("it decodes to {} bytes, not {}", decoded.len(), self.leaf_bytes))
+                    );
                 }
                 out.copy_from_slice(&decoded[start as usize..end as usize]);
                 Ok(())
@@ -262,7 +287,15 @@ impl ArrayReader {
     }
 
     /// Decodes the blocks that hold decoded bytes `start..end` of a Blosc chunk.
-    fn read_blosc(&self, opened: &File, file: &[u64], offset: u64, header: &Header, (start, end): (u64, u64), out: &mut [u8]) -> Result<(), SourceError> {
+    fn read_blosc(
+        &self,
+        opened: &File,
+        file: &[u64],
+        offset: u64,
+        header: &Header,
+        (start, end): (u64, u64),
+        out: &mut [u8],
+    ) -> Result<(), SourceError> {
         let wanted = header.touched(start, end);
         let mut table = vec![0; 4 * header.n_blocks() as usize];
         self.pread(opened, file, offset + HEADER_BYTES as u64, &mut table)?;
@@ -293,7 +326,10 @@ impl ArrayReader {
         let decoded = self.codec.decode(miniature, part.end - part.start).map_err(|why| self.corrupt(file, why))?;
         self.count_decoded(wanted.end - wanted.start, part.end - part.start);
         if decoded.len() as u64 != part.end - part.start {
-            return Err(self.corrupt(file, format!("blosc blocks decode to {} bytes, not {}", decoded.len(), part.end - part.start)));
+            return Err(self.corrupt(
+                file,
+                format!("blosc blocks decode to {} bytes, not {}", decoded.len(), part.end - part.start),
+            ));
         }
         out.copy_from_slice(&decoded[(start - part.start) as usize..(end - part.start) as usize]);
         Ok(())

@@ -2,13 +2,13 @@
 
 use super::ViewError;
 use super::stamps::Stamps;
-use crate::geometry::{Pieces, Region, TileId, Tiling, TilingRequest, EncodedOrder, n_elems, ravel, unravel};
+use crate::geometry::{EncodedOrder, Pieces, Region, TileId, Tiling, TilingRequest, n_elems, ravel, unravel};
 use crate::source::{ArrayReader, Counters, SourceError, Stamp};
 use crate::zarr::{Encoding, VirtualArray};
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes of a shard index entry: offset and length.
 const INDEX_ENTRY_BYTES: u64 = 16;
@@ -36,6 +36,7 @@ pub(super) struct Rechunked {
     tiling: OnceLock<Tiling>,
     stamps: Stamps,
     footprints: Mutex<LruCache<Region, Footprint>>,
+    looking: Mutex<()>,
     /// Virtual files (shards, or chunks) along each axis.
     file_grid: Vec<u64>,
     /// Virtual chunks per virtual file along each axis.
@@ -73,7 +74,12 @@ impl Part {
 
 impl Rechunked {
     /// Prepares `array` of the store at `root`; reads nothing.
-    pub(super) fn new(root: &Path, array: VirtualArray, limits: Limits, counters: Arc<Counters>) -> Result<Self, SourceError> {
+    pub(super) fn new(
+        root: &Path,
+        array: VirtualArray,
+        limits: Limits,
+        counters: Arc<Counters>,
+    ) -> Result<Self, SourceError> {
         let source = &array.source;
         let reader = ArrayReader::new(root, source, counters)?;
         let too_many = |what: &str| SourceError::Unsupported {
@@ -84,7 +90,8 @@ impl Rechunked {
             .ok_or_else(|| too_many("virtual chunks"))?;
         let file_shape = array.shard_shape.as_ref().unwrap_or(&array.chunk_shape);
         let file_grid: Vec<u64> = source.shape.iter().zip(file_shape).map(|(len, file)| len.div_ceil(*file)).collect();
-        let inner_grid: Vec<u64> = file_shape.iter().zip(&array.chunk_shape).map(|(file, chunk)| file / chunk).collect();
+        let inner_grid: Vec<u64> =
+            file_shape.iter().zip(&array.chunk_shape).map(|(file, chunk)| file / chunk).collect();
         n_elems(&file_grid).filter(|&n| n <= MAX_FILES).ok_or_else(|| too_many("virtual chunk files"))?;
         n_elems(&inner_grid)
             .and_then(|n| n.checked_mul(pieces.chunk_bytes() + INDEX_ENTRY_BYTES))
@@ -97,6 +104,7 @@ impl Rechunked {
             tiling: OnceLock::new(),
             stamps: Stamps::default(),
             footprints: Mutex::new(LruCache::new(MAX_FOOTPRINTS)),
+            looking: Mutex::default(),
             file_grid,
             inner_grid,
             array,
@@ -130,7 +138,12 @@ impl Rechunked {
 
     /// The name of virtual file `file`: its chunk key, with `.` between the indices.
     pub(super) fn file_name(&self, file: u64) -> String {
-        unravel(file, &self.file_grid).iter().fold(String::from("c"), |name, idx| format!("{name}.{idx}"))
+        let mut name = String::from("c");
+        for idx in unravel(file, &self.file_grid) {
+            name.push('.');
+            name.push_str(&idx.to_string());
+        }
+        name
     }
 
     /// Inverse of [`Self::file_name`]; `None` for anything that is not exactly such a name.
@@ -155,8 +168,14 @@ impl Rechunked {
     /// Looks, once, at every source chunk file on which `region` draws.
     fn footprint(&self, region: &Region) -> Result<Footprint, SourceError> {
         let files = self.reader.files_of(region);
-        if let Some(known) = self.footprints.lock().unwrap_or_else(PoisonError::into_inner).get(&files) {
-            return Ok(*known);
+        let known = || lock(&self.footprints).get(&files).copied();
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        // One look at a time: whoever else asks for the same footprint finds it here.
+        let _gate = lock(&self.looking);
+        if let Some(known) = known() {
+            return Ok(known);
         }
         let mut footprint = Footprint { is_present: false, mtime_ns: 0 };
         for file in files.positions() {
@@ -167,7 +186,7 @@ impl Rechunked {
                 footprint.mtime_ns = footprint.mtime_ns.max(state.mtime_ns);
             }
         }
-        self.footprints.lock().unwrap_or_else(PoisonError::into_inner).put(files, footprint);
+        lock(&self.footprints).put(files, footprint);
         Ok(footprint)
     }
 
@@ -309,4 +328,8 @@ impl Rechunked {
         let skip = (offset - first * INDEX_ENTRY_BYTES) as usize;
         Ok(bytes[skip..skip + len as usize].to_vec())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

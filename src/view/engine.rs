@@ -93,10 +93,18 @@ struct Outcome {
 }
 
 impl Engine {
-    pub(super) fn new(arrays: Vec<Rechunked>, capacity_bytes: u64, scratch_bytes: u64, threads: usize, counters: Arc<Counters>) -> Result<Arc<Self>, ViewError> {
+    pub(super) fn new(
+        arrays: Vec<Rechunked>,
+        capacity_bytes: u64,
+        scratch_bytes: u64,
+        threads: usize,
+        counters: Arc<Counters>,
+    ) -> Result<Arc<Self>, ViewError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|nth| format!("synthesis-{nth}"))
+            // Without a handler a panic in a pool thread would end the process, and the mount with it.
+            .panic_handler(|_| tracing::error!("a synthesis thread panicked; this is a bug"))
             .build()
             .map_err(|error| ViewError::Io(Arc::new(std::io::Error::other(error))))?;
         Ok(Arc::new(Engine {
@@ -206,7 +214,9 @@ impl Engine {
     fn find(&self, array: u32, piece: u64, outcome: Option<&Outcome>) -> Result<Found, SourceError> {
         let tiles = self.arrays[array as usize].tiles_of(piece)?;
         if let [tile] = tiles[..] {
-            if let Some(built) = outcome.filter(|outcome| outcome.tile == tile).and_then(|outcome| outcome.built.as_ref()) {
+            if let Some(built) =
+                outcome.filter(|outcome| outcome.tile == tile).and_then(|outcome| outcome.built.as_ref())
+            {
                 return Ok(Found::Tile(Arc::clone(built)));
             }
             return Ok(match self.cache.get(&Key::Tile(array, tile)) {
@@ -308,7 +318,10 @@ impl Engine {
                 }
                 Err(error) => {
                     let failure = Failure { region: near, error: Arc::new(error) };
-                    self.land(array_idx, &Outcome { tile, built: None, seams: Vec::new(), failures: vec![failure], panicked: false });
+                    self.land(
+                        array_idx,
+                        &Outcome { tile, built: None, seams: Vec::new(), failures: vec![failure], panicked: false },
+                    );
                 }
             }
         }
@@ -330,10 +343,11 @@ impl Engine {
         for plan in job {
             let tile = plan.tile;
             let began = Instant::now();
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.build_tile(array, plan, &mut ticket))).unwrap_or_else(|_| {
-                self.journal.record("a build panicked; this is a bug".to_owned());
-                Outcome { tile, built: None, seams: Vec::new(), failures: Vec::new(), panicked: true }
-            });
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| self.build_tile(array, plan, &mut ticket))).unwrap_or_else(|_| {
+                    self.journal.record("a build panicked; this is a bug".to_owned());
+                    Outcome { tile, built: None, seams: Vec::new(), failures: Vec::new(), panicked: true }
+                });
             self.totals.tiles.fetch_add(1, Relaxed);
             self.totals.build_ns.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
             for failure in &outcome.failures {
@@ -353,7 +367,8 @@ impl Engine {
         let failures = {
             let targets = targets(array, &plan.hull, &slots, &mut bytes, plan.tile, &seams);
             let Ok(tiling) = array.tiling(&plan.share.coverage) else { unreachable!("planning has chosen the tiling") };
-            let ground = Ground { reader: &array.reader, tiling, pieces: &array.pieces, fill: array.fill(), slots: &self.slots };
+            let ground =
+                Ground { reader: &array.reader, tiling, pieces: &array.pieces, fill: array.fill(), slots: &self.slots };
             build(ground, &plan.share, &plan.hull, &targets, &|file| array.stamp_of(file))
         };
         let is_hit = |region: &Region| failures.iter().any(|failure| !failure.region.intersect(region).is_empty());

@@ -2,7 +2,7 @@
 
 use super::array::{Limits, Rechunked};
 use super::engine::Engine;
-use super::{Directory, DOCUMENT, V2_DOCUMENTS, View, ViewError};
+use super::{DOCUMENT, Directory, V2_DOCUMENTS, View, ViewError};
 use crate::source::Counters;
 use crate::synthesis;
 use crate::zarr::{Projection, VirtualArray};
@@ -64,7 +64,12 @@ impl View {
             arrays.push(Rechunked::new(root, array, memory.limits, Arc::clone(&counters))?);
         }
         let engine = Engine::new(arrays, memory.cache_bytes, memory.scratch_bytes, options.threads, counters)?;
-        Ok(Arc::new(View { root: root.to_owned(), directories: tree.directories, engine, memory_bytes: options.memory_bytes }))
+        Ok(Arc::new(View {
+            root: root.to_owned(),
+            directories: tree.directories,
+            engine,
+            memory_bytes: options.memory_bytes,
+        }))
     }
 
     /// What reading takes, per array: arithmetic, nothing is read.

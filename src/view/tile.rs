@@ -1,9 +1,9 @@
 //! What the cache holds: tiles, and the seams between them.
 
+use super::array::Rechunked;
 use crate::cache::Ticket;
 use crate::geometry::{LeafShare, Region, TileId, ravel, unravel};
 use crate::source::SourceError;
-use super::array::Rechunked;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Marks a piece of a tile's hull that the tile does not hold.
@@ -28,13 +28,23 @@ pub(super) struct TilePlan {
 
 impl TilePlan {
     /// Plans `tile`. Seams beyond `max_seam_bytes` are left out, except `wanted` ones: they are only a convenience.
-    pub(super) fn new(array: &Rechunked, tile: TileId, near: &Region, wanted: &[u64], max_seam_bytes: u64) -> Result<Self, SourceError> {
+    pub(super) fn new(
+        array: &Rechunked,
+        tile: TileId,
+        near: &Region,
+        wanted: &[u64],
+        max_seam_bytes: u64,
+    ) -> Result<Self, SourceError> {
         let tiling = array.tiling(near)?;
         let share = tiling.share(tile);
         let pieces = &array.pieces;
         let mut plan = TilePlan {
             tile,
-            hull: if share.coverage.is_empty() { Region::whole(&vec![0; share.coverage.rank()]) } else { pieces.touched(&share.coverage) },
+            hull: if share.coverage.is_empty() {
+                Region::whole(&vec![0; share.coverage.rank()])
+            } else {
+                pieces.touched(&share.coverage)
+            },
             share,
             slots: Vec::new(),
             seams: Vec::new(),

@@ -39,50 +39,72 @@ fn case() -> impl Strategy<Value = Case> {
         4 => prop::collection::vec(axis.clone(), 1..4),
         1 => prop::collection::vec((0u64..5, 1u64..4, 1u64..3, 1u64..4, 1u64..3), 4..6),
     ];
-    (axes, codec, prop::sample::select(vec![1usize, 2, 4, 8, 3, 16]), any::<u64>(), prop::collection::vec(any::<(u16, u16, u16)>(), 8), any::<[bool; 5]>(), 0u64..4, prop::option::of(4u64..2000))
-        .prop_map(|(axes, codec, item_bytes, seed, ranges, [sharded, transposed, virtual_shards, slash, v2], gaps, max_tile_bytes)| {
-            let shape: Vec<u64> = axes.iter().map(|a| a.0).collect();
-            let leaf: Vec<u64> = axes.iter().map(|a| a.1).collect();
-            let sharded = sharded && seed % 3 == 0;
-            let file_shape: Vec<u64> = axes.iter().map(|a| if sharded { a.1 * a.2 } else { a.1 }).collect();
-            let mut order: Vec<usize> = (0..shape.len()).collect();
-            if transposed {
-                order.rotate_left(1 % shape.len().max(1));
-            }
-            let mut model = Model {
-                shape,
-                file_shape,
-                inner_shape: sharded.then_some(leaf),
-                order,
+    (
+        axes,
+        codec,
+        prop::sample::select(vec![1usize, 2, 4, 8, 3, 16]),
+        any::<u64>(),
+        prop::collection::vec(any::<(u16, u16, u16)>(), 8),
+        any::<[bool; 5]>(),
+        0u64..4,
+        prop::option::of(4u64..2000),
+    )
+        .prop_map(
+            |(
+                axes,
                 codec,
                 item_bytes,
-                fill: (0..item_bytes).map(|i| (seed >> (i % 8)) as u8).collect(),
-                key_encoding: KeyEncoding {
-                    style: if v2 { KeyStyle::V2 } else { KeyStyle::Default },
-                    separator: if slash { '/' } else { '.' },
-                },
-                data: Vec::new(),
-                missing: Vec::new(),
-            };
-            let n_bytes = model.padded_shape().iter().product::<u64>() as usize * item_bytes;
-            // Partly compressible, so that stored and compressed blocks both occur.
-            let mut state = seed | 1;
-            model.data = (0..n_bytes)
-                .map(|i| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    if i % 64 < 32 { (state >> 56) as u8 } else { (i / 7) as u8 }
-                })
-                .collect();
-            let n_leaves: u64 = model.leaf_grid().iter().product();
-            model.missing = (0..n_leaves).filter(|leaf| gaps > 0 && (leaf.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 7) % 4 < gaps).collect();
-            Case {
-                chunk_shape: axes.iter().map(|a| a.3).collect(),
-                shard: virtual_shards.then(|| axes.iter().map(|a| a.4).collect()),
-                max_tile_bytes,
+                seed,
                 ranges,
-                model,
-            }
-        })
+                [sharded, transposed, virtual_shards, slash, v2],
+                gaps,
+                max_tile_bytes,
+            )| {
+                let shape: Vec<u64> = axes.iter().map(|a| a.0).collect();
+                let leaf: Vec<u64> = axes.iter().map(|a| a.1).collect();
+                let sharded = sharded && seed % 3 == 0;
+                let file_shape: Vec<u64> = axes.iter().map(|a| if sharded { a.1 * a.2 } else { a.1 }).collect();
+                let mut order: Vec<usize> = (0..shape.len()).collect();
+                if transposed {
+                    order.rotate_left(1 % shape.len().max(1));
+                }
+                let mut model = Model {
+                    shape,
+                    file_shape,
+                    inner_shape: sharded.then_some(leaf),
+                    order,
+                    codec,
+                    item_bytes,
+                    fill: (0..item_bytes).map(|i| (seed >> (i % 8)) as u8).collect(),
+                    key_encoding: KeyEncoding {
+                        style: if v2 { KeyStyle::V2 } else { KeyStyle::Default },
+                        separator: if slash { '/' } else { '.' },
+                    },
+                    data: Vec::new(),
+                    missing: Vec::new(),
+                };
+                let n_bytes = model.padded_shape().iter().product::<u64>() as usize * item_bytes;
+                // Partly compressible, so that stored and compressed blocks both occur.
+                let mut state = seed | 1;
+                model.data = (0..n_bytes)
+                    .map(|i| {
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        if i % 64 < 32 { (state >> 56) as u8 } else { (i / 7) as u8 }
+                    })
+                    .collect();
+                let n_leaves: u64 = model.leaf_grid().iter().product();
+                model.missing = (0..n_leaves)
+                    .filter(|leaf| gaps > 0 && (leaf.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 7) % 4 < gaps)
+                    .collect();
+                Case {
+                    chunk_shape: axes.iter().map(|a| a.3).collect(),
+                    shard: virtual_shards.then(|| axes.iter().map(|a| a.4).collect()),
+                    max_tile_bytes,
+                    ranges,
+                    model,
+                }
+            },
+        )
 }
 
 /// Reads all of the view and compares it with the model.

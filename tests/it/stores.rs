@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::path::Path;
 use zarrs::array::{ArrayBytes, ArrayToBytesCodecTraits, CodecChain, CodecOptions, DataType, FillValue};
+use zarrs::metadata::v3::MetadataV3;
 
 /// How the chunks of a test store are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +136,10 @@ impl Model {
             key_encoding: self.key_encoding,
             item_bytes: self.item_bytes,
             fill: self.fill.clone(),
-            sharding: self.inner_shape.as_ref().map(|_| Sharding { index_at_end: true, index_codecs: Self::index_codecs() }),
+            sharding: self
+                .inner_shape
+                .as_ref()
+                .map(|_| Sharding { index_at_end: true, index_codecs: Self::index_codecs() }),
             encoding: Encoding::Linear { order: self.order.clone(), bytes_to_bytes: self.codecs() },
         }
     }
@@ -143,7 +147,11 @@ impl Model {
     /// The projection of a store that is this one array.
     pub fn projection(&self, chunk_shape: &[u64], shard_shape: Option<Vec<u64>>) -> Projection {
         Projection {
-            arrays: vec![VirtualArray { source: self.source_array(""), chunk_shape: chunk_shape.to_vec(), shard_shape }],
+            arrays: vec![VirtualArray {
+                source: self.source_array(""),
+                chunk_shape: chunk_shape.to_vec(),
+                shard_shape,
+            }],
             documents: [(String::new(), "{}".to_owned())].into(),
             array_paths: vec![String::new()],
             ..Projection::default()
@@ -152,7 +160,57 @@ impl Model {
 
     /// Writes every file, through zarrs' own encoders.
     pub fn write(&self, root: &Path) {
+        let leaf_shape = self.leaf_shape();
+        for file in positions(&self.file_grid()) {
+            let mut any = false;
+            let bytes: Vec<u8> = positions(&self.file_shape)
+                .flat_map(|within| {
+                    let at: Vec<u64> = (0..file.len()).map(|a| file[a] * self.file_shape[a] + within[a]).collect();
+                    let leaf: Vec<u64> = at.iter().zip(leaf_shape).map(|(i, n)| i / n).collect();
+                    // zarrs leaves out inner chunks that are all fill value: that is how they go missing.
+                    let is_missing = self.leaf_is_missing(&leaf);
+                    any |= !is_missing;
+                    if is_missing { self.fill.clone() } else { self.item(&at).to_vec() }
+                })
+                .collect();
+            if any {
+                self.write_file(root, &file, bytes);
+            }
+        }
+    }
+
+    /// The same for large models cut along the last axis alone, in chunks of one.
+    pub fn write_fast(&self, root: &Path) {
+        let (n_epochs, item) = (self.shape[self.shape.len() - 1] as usize, self.item_bytes);
+        for epoch in (0..n_epochs).filter(|&epoch| !self.missing.contains(&(epoch as u64))) {
+            let bytes =
+                self.data.chunks_exact(n_epochs * item).flat_map(|row| row[epoch * item..][..item].to_vec()).collect();
+            let mut file = vec![0; self.shape.len()];
+            file[self.shape.len() - 1] = epoch as u64;
+            self.write_file(root, &file, bytes);
+        }
+    }
+
+    fn file_grid(&self) -> Vec<u64> {
+        self.padded_shape().iter().zip(&self.file_shape).map(|(n, file)| n / file).collect()
+    }
+
+    fn write_file(&self, root: &Path, file: &[u64], bytes: Vec<u8>) {
         let raw_type = format!("\"r{}\"", 8 * self.item_bytes);
+        let metadata: MetadataV3 = serde_json::from_str(&raw_type).expect("valid");
+        let data_type = DataType::from_metadata(&metadata).expect("a raw type");
+        let fill = FillValue::new(self.fill.clone());
+        let shape: Vec<NonZeroU64> = self.file_shape.iter().map(|&n| NonZeroU64::new(n).expect("not 0")).collect();
+        let encoded = self
+            .chain()
+            .encode(ArrayBytes::Fixed(Cow::Owned(bytes)), &shape, &data_type, &fill, &CodecOptions::default())
+            .expect("encodes");
+        let path = root.join(self.key(file));
+        std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
+        std::fs::write(path, encoded).expect("written");
+    }
+
+    fn chain(&self) -> CodecChain {
         let mut codecs = Vec::new();
         if !self.order.iter().copied().eq(0..self.order.len()) {
             codecs.push(format!(r#"{{"name":"transpose","configuration":{{"order":{:?}}}}}"#, self.order));
@@ -167,33 +225,7 @@ impl Model {
             )];
         }
         let metadata: Vec<_> = codecs.iter().map(|json| serde_json::from_str(json).expect("valid")).collect();
-        let chain = CodecChain::from_metadata(&metadata).expect("supported");
-        let data_type = DataType::from_metadata(&serde_json::from_str::<zarrs::metadata::v3::MetadataV3>(&raw_type).expect("valid")).expect("raw");
-        let fill = FillValue::new(self.fill.clone());
-        let shape: Vec<NonZeroU64> = self.file_shape.iter().map(|&n| NonZeroU64::new(n).expect("not 0")).collect();
-        let grid: Vec<u64> = self.padded_shape().iter().zip(&self.file_shape).map(|(n, file)| n / file).collect();
-        for file in positions(&grid) {
-            let mut any = false;
-            let bytes: Vec<u8> = positions(&self.file_shape)
-                .flat_map(|within| {
-                    let at: Vec<u64> = (0..file.len()).map(|a| file[a] * self.file_shape[a] + within[a]).collect();
-                    let leaf: Vec<u64> = at.iter().zip(self.leaf_shape()).map(|(i, n)| i / n).collect();
-                    // zarrs leaves out inner chunks that are all fill value: that is how they go missing.
-                    let is_missing = self.leaf_is_missing(&leaf);
-                    any |= !is_missing;
-                    if is_missing { self.fill.clone() } else { self.item(&at).to_vec() }
-                })
-                .collect();
-            if !any {
-                continue;
-            }
-            let encoded = chain
-                .encode(ArrayBytes::Fixed(Cow::Owned(bytes)), &shape, &data_type, &fill, &CodecOptions::default())
-                .expect("encodes");
-            let path = root.join(self.key(&file));
-            std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
-            std::fs::write(path, encoded).expect("written");
-        }
+        CodecChain::from_metadata(&metadata).expect("supported")
     }
 
     pub fn key(&self, file: &[u64]) -> String {
