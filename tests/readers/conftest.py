@@ -5,6 +5,7 @@ import shutil
 
 import hypothesis
 import pytest
+from sources import SHAPE, survey
 from support import BINARY, make_demo_store
 
 CI = bool(os.environ.get("CI"))
@@ -37,3 +38,12 @@ def idf(tmp_path_factory):
 def seed(tmp_path_factory):
     """1,100 objects: the second row of chunks is ragged."""
     return make_demo_store(tmp_path_factory.mktemp("demo") / "seed.zarr", "seed", 0.055)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """The survey with holes: nothing of epoch 5, and nothing of objects 40 to 79, was ever written."""
+    mag = survey(tmp_path / "s.zarr")
+    for i, j in [*((i, 5) for i in range(3)), *((1, j) for j in range(SHAPE[1]))]:
+        (tmp_path / f"s.zarr/mag/c/{i}/{j}").unlink(missing_ok=True)
+    return mag

@@ -68,7 +68,14 @@ def test_a_document_that_is_truncated(source, tmp_path, node):
 
 @pytest.mark.parametrize(
     "key, value",
-    [("zarr_format", 7), ("shape", [60, -8]), ("shape", "60"), ("chunk_grid", {"name": "hexagonal"}), ("data_type", None), ("codecs", [])],
+    [
+        ("zarr_format", 7),
+        ("shape", [60, -8]),
+        ("shape", "60"),
+        ("chunk_grid", {"name": "hexagonal"}),
+        ("data_type", None),
+        ("codecs", []),
+    ],
     ids=lambda v: str(v),
 )
 def test_a_document_that_is_invalid(source, tmp_path, key, value):
@@ -97,7 +104,9 @@ def test_a_source_without_permission(source):
         store.chmod(0o000)
         other = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
         command = [binary, "mount", store, f"{folder}/view", *LAYOUT]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=folder, env={**os.environ, "HOME": folder}, **other)
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, cwd=folder, env={**os.environ, "HOME": folder}, **other
+        )
         store.chmod(0o755)
         assert run.returncode == 1 and "permission" in run.stderr.lower() and "s.zarr" in run.stderr, run.stderr
         assert len(run.stderr.strip().splitlines()) == 1 and not is_mounted(f"{folder}/view")
@@ -129,7 +138,13 @@ def test_a_layout_that_cannot_be_parsed(source, tmp_path, spec):
 
 
 def test_a_virtual_chunk_over_2_gib_does_the_sum_and_names_a_better_one(tmp_path):
-    zarr.create_array(tmp_path / "big.zarr", shape=(96_432, 721, 1440), chunks=(1, 721, 1440), dtype="f4", dimension_names=("time", "lat", "lon"))
+    zarr.create_array(
+        tmp_path / "big.zarr",
+        shape=(96_432, 721, 1440),
+        chunks=(1, 721, 1440),
+        dtype="f4",
+        dimension_names=("time", "lat", "lon"),
+    )
     refuse(tmp_path / "big.zarr", tmp_path / "view", "--chunks", "time=full", says=["96432", "GiB", "2 GiB", "--along time"])
 
 

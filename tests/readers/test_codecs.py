@@ -1,14 +1,13 @@
 """One store per row of a table: every codec, type, grid and spelling that a source may have, rechunked and compared."""
 
 import json
-import math
 import os
-import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import zarr
+from sources import presence, random_bits
 from support import MountRefused, assert_plain_chunks, assert_same_array, mounted
 from zarr.codecs import (
     BloscCodec,
@@ -20,22 +19,6 @@ from zarr.codecs import (
     ZstdCodec,
 )
 from zarr.codecs import numcodecs as nc
-
-RNG_SEED = 7
-
-
-def random_bits(dtype, shape, seed=RNG_SEED):
-    """Every bit pattern that the type can hold: NaN payloads, NaT and subnormals among them."""
-    dtype, r = np.dtype(dtype), np.random.default_rng(seed)
-    n = math.prod(shape)
-    if dtype.kind == "b":
-        return r.integers(0, 2, shape).astype("?")
-    if dtype.kind == "U":
-        letters = np.array(list("aZ09 üλ星𝄞"))
-        words = ["".join(r.choice(letters, r.integers(0, dtype.itemsize // 4 + 1))) for _ in range(n)]
-        return np.array(words, dtype).reshape(shape)
-    raw = r.integers(0, 256, n * dtype.itemsize, dtype="u1")
-    return raw.view(dtype).reshape(shape)
 
 
 @dataclass
@@ -175,7 +158,9 @@ DTYPES = [
 
 
 def filled(name, dtype, fill, **more):
-    return Case(f"fill-{name}", {"fill_value": fill}, dtype=dtype, chunks=(4, 2), layout="0=3,1=5", written=np.s_[4:8, 2:4], **more)
+    return Case(
+        f"fill-{name}", {"fill_value": fill}, dtype=dtype, chunks=(4, 2), layout="0=3,1=5", written=np.s_[4:8, 2:4], **more
+    )
 
 
 FILLS = [
@@ -197,33 +182,6 @@ FILLS = [
 ]
 
 CASES = BLOSC + CODECS + SHARDS + GRIDS + DTYPES + FILLS
-
-
-def stored_chunks(folder):
-    """Which source chunks exist, by index, from file names alone; None where one file holds several (shards)."""
-    meta = json.loads((folder / "zarr.json").read_text())
-    if any(c["name"] == "sharding_indexed" for c in meta["codecs"]):
-        return None
-    shape = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
-    files = [os.path.relpath(os.path.join(d, f), folder) for d, _, fs in os.walk(folder) for f in fs if f != "zarr.json"]
-    grid = [-(-n // c) for n, c in zip(meta["shape"], shape, strict=True)]
-    indices = {tuple(map(int, re.findall(r"\d+", f))) for f in files}
-    return shape, {i for i in indices if all(k < n for k, n in zip(i, grid, strict=True))}
-
-
-def presence(folder, array_shape):
-    """A function telling whether any source chunk exists in a region, or None."""
-    if (stored := stored_chunks(folder)) is None:
-        return None
-    chunks, indices = stored
-
-    def present(region):
-        box = [(s.start, min(s.stop, n)) for s, n in zip(region, array_shape, strict=True)]
-        return any(
-            all(i * c < stop and (i + 1) * c > start for i, c, (start, stop) in zip(idx, chunks, box, strict=True)) for idx in indices
-        )
-
-    return present
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
@@ -248,7 +206,11 @@ def compare(view, source, folder):
     assert_plain_chunks(view, source, presence(folder, source.shape))
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name in ("ragged-in-every-axis", "sharded", "some-chunks-missing", "zero-length", "6d")], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if c.name in ("ragged-in-every-axis", "sharded", "some-chunks-missing", "zero-length", "6d")],
+    ids=lambda c: c.name,
+)
 def test_rechunked_in_shards(case, tmp_path):
     source = case.build(tmp_path / "source")
     axes = range(len(case.shape))
@@ -274,7 +236,9 @@ def test_zstd_without_checksum_in_its_configuration(tmp_path):
     check(source, tmp_path / "source", "0=3,1=full")
 
 
-@pytest.mark.parametrize("dtype, fill", [("f4", "0x7fc00001"), ("f4", "0xffa12345"), ("f8", "0x7ff8000000000001"), ("f2", "0x7e01")])
+@pytest.mark.parametrize(
+    "dtype, fill", [("f4", "0x7fc00001"), ("f4", "0xffa12345"), ("f8", "0x7ff8000000000001"), ("f2", "0x7e01")]
+)
 def test_a_fill_value_with_a_nan_payload(tmp_path, dtype, fill):
     """zarr-python may lose the payload of a signalling one; the files themselves are held to the exact bits."""
     filled("payload", dtype, 0.0).build(tmp_path / "source")

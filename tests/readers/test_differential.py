@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import zarr
 from hypothesis import given, note, settings
+from sources import presence
 from support import MountRefused, assert_plain_chunks, assert_same_store, mounted
-from test_codecs import presence
 from zarr.storage import LocalStore
 from zarr.testing.strategies import arrays
 
@@ -59,7 +59,9 @@ def layouts(draw, array):
     chunks, shards, wanted = {}, {}, []
     sharded = draw(st.booleans(), label="sharded")
     for axis, n in enumerate(array.shape):
-        kind = draw(st.sampled_from(["number", "full"] if sharded else ["number", "full", "number", "source"]), label=f"axis {axis}")
+        kind = draw(
+            st.sampled_from(["number", "full"] if sharded else ["number", "full", "number", "source"]), label=f"axis {axis}"
+        )
         name = (names and names[axis]) or axis
         length = {"full": max(n, 1), "source": None}.get(kind) or draw(st.integers(1, n + 3), label="length")
         chunks[name] = length if kind == "number" else kind
@@ -92,7 +94,9 @@ def compare(data, zarr_format):
                 if source.ndim and not may_refuse(source):
                     assert [g for g, w in zip(got, wanted, strict=True) if w] == [w for w in wanted if w]
                     if not sharded:
-                        assert_plain_chunks(view / path, source, presence(root / path, source.shape) if zarr_format == 3 else None)
+                        assert_plain_chunks(
+                            view / path, source, presence(root / path, source.shape) if zarr_format == 3 else None
+                        )
                     outcomes["rechunked" + (" in shards" if sharded else "")] += 1
                 else:
                     outcomes["passed through"] += 1

@@ -99,7 +99,9 @@ def test_make_demo_store_writes_what_it_promises(seed, idf):
         text = (store / "zarr.json").read_text()
         assert '"saturation": NaN' in text and str(2**70) in text
         assert "consolidated_metadata" in (store / "calibration/zarr.json").read_text()
-        kinds = {json.dumps(m["data_type"]) for m in json.loads(text)["consolidated_metadata"]["metadata"].values() if "data_type" in m}
+        kinds = {
+            json.dumps(m["data_type"]) for m in json.loads(text)["consolidated_metadata"]["metadata"].values() if "data_type" in m
+        }
         assert kinds >= {'"float64"', '"int64"', '"bool"', '"string"'} and "fixed_length_utf32" in str(kinds)
         group = zarr.open_group(store, mode="r")
         assert sum(a.ndim == 1 for _, a in group.arrays()) >= 20 and group["field_radius"].ndim == 0

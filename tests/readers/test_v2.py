@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from sources import random_bits
 from support import MountRefused, assert_same_bits, mounted
-from test_codecs import random_bits
 
 LAYOUT = ["--chunks", "object=3,epoch=full"]
 N_OBJECTS, N_EPOCHS = 11, 7
@@ -65,18 +65,28 @@ def assert_open_zarr_identical(view, source):
 
 @pytest.mark.parametrize("consolidated", [True, False])
 def test_xarray_finds_the_same_dataset(tmp_path, consolidated):
-    survey().to_zarr(tmp_path / "v2.zarr", zarr_format=2, encoding={k: v for k, v in ENCODING.items() if k != "n_frames"}, consolidated=consolidated)
+    survey().to_zarr(
+        tmp_path / "v2.zarr",
+        zarr_format=2,
+        encoding={k: v for k, v in ENCODING.items() if k != "n_frames"},
+        consolidated=consolidated,
+    )
     with mounted(tmp_path / "v2.zarr", *LAYOUT) as view:
         assert_open_zarr_identical(view, tmp_path / "v2.zarr")
         assert zarr.open_group(view, mode="r").metadata.zarr_format == 3
         assert zarr.open_array(view / "mag", mode="r").chunks == (3, N_EPOCHS)
-        assert json.loads((view / "zarr.json").read_text())["consolidated_metadata"]["metadata"]["mag"]["shape"] == [N_OBJECTS, N_EPOCHS]
+        assert json.loads((view / "zarr.json").read_text())["consolidated_metadata"]["metadata"]["mag"]["shape"] == [
+            N_OBJECTS,
+            N_EPOCHS,
+        ]
         for name in (".zgroup", ".zattrs", ".zmetadata", "mag/.zarray", "mag/.zattrs"):
             assert not (view / name).exists()
 
 
 def test_a_filter_that_v3_readers_know_by_another_name_is_refused_or_right(tmp_path):
-    survey()[["n_frames", "mag"]].to_zarr(tmp_path / "v2.zarr", zarr_format=2, encoding={k: ENCODING[k] for k in ("n_frames", "mag")})
+    survey()[["n_frames", "mag"]].to_zarr(
+        tmp_path / "v2.zarr", zarr_format=2, encoding={k: ENCODING[k] for k in ("n_frames", "mag")}
+    )
     try:
         with mounted(tmp_path / "v2.zarr", *LAYOUT) as view:
             assert_open_zarr_identical(view, tmp_path / "v2.zarr")
@@ -121,7 +131,7 @@ COMPRESSORS = {
     "bz2": numcodecs.BZ2(3),
     "lz4": numcodecs.LZ4(),
 }
-DTYPES = ["<f4", ">f4", "<f8", ">i2", "|i1", "|u1", "<u8", "|b1", "<c8", ">c16", "<f2", "|S4", "<U3", ">U3", "<M8[ns]", ">M8[s]", "<m8[us]"]
+DTYPES = "<f4 >f4 <f8 >i2 |i1 |u1 <u8 |b1 <c8 >c16 <f2 |S4 <U3 >U3 <M8[ns] >M8[s] <m8[us]".split()
 
 
 def check_array(folder, data, missing=(), **create):
@@ -158,7 +168,9 @@ def test_order_and_separator(tmp_path, order, separator):
                 chunk_key_encoding={"name": "v2", "separator": separator}, compressors=numcodecs.Zlib())  # fmt: skip
 
 
-@pytest.mark.parametrize("filters", [[numcodecs.Shuffle(4)], [numcodecs.Shuffle(4), numcodecs.Fletcher32()]], ids=["shuffle", "fletcher32"])
+@pytest.mark.parametrize(
+    "filters", [[numcodecs.Shuffle(4)], [numcodecs.Shuffle(4), numcodecs.Fletcher32()]], ids=["shuffle", "fletcher32"]
+)
 def test_filters(tmp_path, filters):
     check_array(tmp_path, random_bits("f4", (11, 7)), filters=filters, compressors=numcodecs.Zlib())
 
@@ -183,7 +195,9 @@ def test_arrays_that_pass_through_keep_their_values(tmp_path):
     wanted = {}
     for name, compressor in COMPRESSORS.items():
         for order in "CF":
-            array = group.create_array(f"p-{name}-{order}", data=random_bits("f4", (40, 3)), chunks=(16, 2), order=order, compressors=compressor)
+            array = group.create_array(
+                f"p-{name}-{order}", data=random_bits("f4", (40, 3)), chunks=(16, 2), order=order, compressors=compressor
+            )
             array.attrs["_ARRAY_DIMENSIONS"] = ["other", "third"]
             wanted[array.basename] = array[...]
     for i, dtype in enumerate(DTYPES):
