@@ -1,129 +1,464 @@
-//! TEMPORARY: a pass-through file system in the place of the real adapter. Keep the module list.
+//! The mount: unpack a request, ask the view, reply. No decisions of its own.
 
 pub mod device;
+mod errno;
 pub mod holders;
+mod inodes;
 pub mod machine;
 pub mod mountpoint;
 pub mod session;
 pub mod signals;
 pub mod unmount;
 
-use std::collections::HashMap;
+use crate::view::{Node, Stat, View, ViewError};
+use fuser::{
+    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
+};
+use inodes::Inodes;
 use std::ffi::OsStr;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::*;
+/// How long the kernel may keep what cannot change while mounted. (`Duration::MAX` overflows in the kernel.)
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// How long it may keep what is shown as it is in the source.
+const HOST_TTL: Duration = Duration::from_secs(2);
+/// The extended attribute of the root that tells what the mount has done.
+pub const STATUS_ATTRIBUTE: &str = "user.rechunkfs.status";
+/// CPython sizes its read buffer by this; larger would turn reads of small inner chunks into large ones.
+const BLOCK_BYTES: u32 = 4096;
+/// Requests that the kernel sends ahead; beyond 64 others measured no gain.
+const MAX_BACKGROUND: u16 = 64;
 
-/// Shows the source as it is.
+/// A view as a FUSE file system.
+#[derive(Debug)]
 pub struct FileSystem {
-    view: Arc<crate::view::View>,
-    paths: Mutex<(Vec<PathBuf>, HashMap<PathBuf, u64>)>,
+    view: Arc<View>,
+    inodes: Inodes,
+    owner: (u32, u32),
+    no_open: bool,
+    no_opendir: bool,
 }
 
-const TTL: Duration = Duration::from_secs(1);
-
 impl FileSystem {
-    /// As the real one.
-    pub fn new(view: Arc<crate::view::View>) -> Self {
-        let root = view.source.clone();
-        Self { paths: Mutex::new((vec![root.clone()], HashMap::from([(root, 1)]))), view }
+    /// Serves `view`; everything belongs to the user of this process.
+    pub fn new(view: Arc<View>) -> Self {
+        let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        FileSystem { view, inodes: Inodes::default(), owner, no_open: false, no_opendir: false }
     }
 
-    fn path(&self, ino: INodeNo) -> PathBuf {
-        self.paths.lock().unwrap().0[ino.0 as usize - 1].clone()
-    }
-
-    fn ino(&self, path: PathBuf) -> u64 {
-        let mut paths = self.paths.lock().unwrap();
-        if let Some(&ino) = paths.1.get(&path) {
-            return ino;
-        }
-        paths.0.push(path.clone());
-        let ino = paths.0.len() as u64;
-        paths.1.insert(path, ino);
-        ino
-    }
-
-    fn attr(&self, path: PathBuf) -> Result<FileAttr, Errno> {
-        let meta = std::fs::metadata(&path).map_err(Errno::from)?;
-        let dir = meta.is_dir();
-        Ok(FileAttr {
-            ino: INodeNo(self.ino(path)),
-            size: meta.len(),
-            blocks: meta.blocks(),
-            atime: SystemTime::UNIX_EPOCH,
-            mtime: SystemTime::UNIX_EPOCH,
-            ctime: SystemTime::UNIX_EPOCH,
-            crtime: SystemTime::UNIX_EPOCH,
-            kind: if dir { FileType::Directory } else { FileType::RegularFile },
-            perm: if dir { 0o555 } else { 0o444 },
-            nlink: 1,
-            uid: rustix::process::getuid().as_raw(),
-            gid: 0,
+    fn attributes(&self, inode: u64, stat: Stat) -> FileAttr {
+        let nanoseconds = u64::try_from(stat.mtime_ns).unwrap_or(0);
+        let time: SystemTime = UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+        FileAttr {
+            ino: INodeNo(inode),
+            size: stat.size_bytes,
+            blocks: stat.size_bytes.div_ceil(512),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: time,
+            kind: if stat.is_directory { FileType::Directory } else { FileType::RegularFile },
+            perm: if stat.is_directory { 0o555 } else { 0o444 },
+            nlink: if stat.is_directory { 2 } else { 1 },
+            uid: self.owner.0,
+            gid: self.owner.1,
             rdev: 0,
-            blksize: 4096,
+            blksize: BLOCK_BYTES,
             flags: 0,
-        })
+        }
+    }
+
+    /// A successful look-up of nothing: unlike ENOENT, the kernel remembers it.
+    fn negative(&self) -> FileAttr {
+        self.attributes(0, Stat { is_directory: false, size_bytes: 0, mtime_ns: 0 })
+    }
+
+    fn node(&self, inode: INodeNo) -> Result<Node, ViewError> {
+        self.inodes.node(inode.0).ok_or(ViewError::Stale)
+    }
+
+    fn lookup_entry(&self, parent: INodeNo, name: &OsStr) -> Result<(FileAttr, Duration), ViewError> {
+        let parent = self.node(parent)?;
+        match self.view.lookup(&parent, name) {
+            Ok((node, stat)) => Ok((self.attributes(self.inodes.remember(&node), stat), ttl(&node))),
+            Err(ViewError::NotFound) => {
+                Ok((self.negative(), if self.view.is_settled(&parent) { FOREVER } else { HOST_TTL }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fresh_attributes(&self, inode: INodeNo) -> Result<(FileAttr, Duration), ViewError> {
+        let node = self.node(inode)?;
+        let (node, stat) = self.view.restat(&node)?;
+        self.inodes.renew(inode.0, &node);
+        Ok((self.attributes(inode.0, stat), ttl(&node)))
+    }
+}
+
+/// How long the kernel may keep an entry and its attributes.
+fn ttl(node: &Node) -> Duration {
+    match node {
+        Node::Document(_) | Node::Chunk { .. } => FOREVER,
+        Node::Directory(_) | Node::Host { .. } => HOST_TTL,
+    }
+}
+
+/// A panic must not take the session's thread with it: the reply, dropped on the way, has then answered EIO.
+fn guarded(body: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        tracing::error!("a request panicked and was answered with EIO; this is a bug");
     }
 }
 
 impl Filesystem for FileSystem {
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.attr(self.path(parent).join(name)) {
-            Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
-            Err(errno) => reply.error(errno),
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // One by one: the call takes all of its flags or none, and older kernels lack some.
+        for wanted in [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_AUTO_INVAL_DATA,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+        ] {
+            let _ = config.add_capabilities(wanted);
+        }
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        self.no_open = config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        self.no_opendir = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        guarded(|| match self.lookup_entry(parent, name) {
+            Ok((attributes, ttl)) => reply.entry(&ttl, &attributes, Generation(0)),
+            Err(error) => reply.error(errno::of(&error)),
+        });
+    }
+
+    fn forget(&self, _request: &Request, inode: INodeNo, n_lookups: u64) {
+        self.inodes.forget(inode.0, n_lookups);
+    }
+
+    fn getattr(&self, _request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        guarded(|| match self.fresh_attributes(inode) {
+            Ok((attributes, ttl)) => reply.attr(&ttl, &attributes),
+            Err(error) => reply.error(errno::of_open(&error)),
+        });
+    }
+
+    fn open(&self, _request: &Request, _inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.no_open {
+            // Tells the kernel, once, that opening needs no request: two round trips fewer for each file.
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), fuser::FopenFlags::FOPEN_KEEP_CACHE);
         }
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.attr(self.path(ino)) {
-            Ok(attr) => reply.attr(&TTL, &attr),
-            Err(errno) => reply.error(errno),
+    fn opendir(&self, _request: &Request, _inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.no_opendir {
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), fuser::FopenFlags::empty());
         }
     }
 
     fn read(
         &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
+        _request: &Request,
+        inode: INodeNo,
+        _handle: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
-        _: Option<LockOwner>,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let mut buf = vec![0; size as usize];
-        match std::fs::File::open(self.path(ino)).and_then(|file| file.read_at(&mut buf, offset)) {
-            Ok(n) => reply.data(&buf[..n]),
-            Err(error) => reply.error(error.into()),
+        guarded(|| match self.node(inode) {
+            Ok(node) => self.view.read(
+                &node,
+                offset,
+                u64::from(size),
+                Box::new(move |bytes| match bytes {
+                    Ok(bytes) => reply.data(bytes),
+                    Err(error) => reply.error(errno::of_open(&error)),
+                }),
+            ),
+            Err(error) => reply.error(errno::of_open(&error)),
+        });
+    }
+
+    fn readdir(&self, _request: &Request, inode: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        guarded(|| {
+            let listed = self.node(inode).and_then(|node| {
+                self.view.list(&node, offset, &mut |entry| {
+                    let kind = if entry.is_directory { FileType::Directory } else { FileType::RegularFile };
+                    let number = entry.node.as_ref().map_or(inode.0, |node| self.inodes.number(node));
+                    !reply.add(INodeNo(number), entry.next, kind, entry.name)
+                })
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno::of_open(&error)),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        inode: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        guarded(|| {
+            let listed = self.node(inode).and_then(|node| {
+                self.view.list(&node, offset, &mut |entry| {
+                    // Inode 0 gives the name alone: no look-up is counted for it.
+                    let found = entry.node.as_ref().and_then(|node| Some((node, self.view.stat(node).ok()?)));
+                    let mut attributes = self.negative();
+                    attributes.kind = if entry.is_directory { FileType::Directory } else { FileType::RegularFile };
+                    let mut keep = HOST_TTL;
+                    if let Some((node, stat)) = &found {
+                        attributes = self.attributes(self.inodes.number(node), *stat);
+                        keep = ttl(node);
+                    }
+                    let is_full = reply.add(attributes.ino, entry.next, entry.name, &keep, &attributes, Generation(0));
+                    if let Some((node, _)) = found
+                        && !is_full
+                    {
+                        self.inodes.remember(node);
+                    }
+                    !is_full
+                })
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno::of_open(&error)),
+            }
+        });
+    }
+
+    fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
+        // That of the source: all zeros confuse programs that look for room, and there is none to write in anyway.
+        match rustix::fs::statvfs(self.view.source()) {
+            Ok(host) => {
+                reply.statfs(host.f_blocks, 0, 0, host.f_files, 0, host.f_bsize as u32, 255, host.f_frsize as u32)
+            }
+            Err(_) => reply.statfs(0, 0, 0, 0, 0, BLOCK_BYTES, 255, BLOCK_BYTES),
         }
     }
 
-    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let dir = self.path(ino);
-        for (at, entry) in std::fs::read_dir(&dir).unwrap().flatten().enumerate().skip(offset as usize) {
-            let kind = if entry.path().is_dir() { FileType::Directory } else { FileType::RegularFile };
-            if reply.add(INodeNo(self.ino(entry.path())), at as u64 + 1, kind, entry.file_name()) {
-                break;
-            }
+    fn getxattr(&self, _request: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if inode != INodeNo::ROOT || name != STATUS_ATTRIBUTE {
+            return reply.error(Errno::ENODATA);
         }
+        let status = self.view.status_json();
+        match size as usize {
+            0 => reply.size(status.len() as u32),
+            room if room < status.len() => reply.error(Errno::ERANGE),
+            _ => reply.data(status.as_bytes()),
+        }
+    }
+
+    // No list of attributes: copying tools would take the status along.
+    fn listxattr(&self, _request: &Request, _inode: INodeNo, size: u32, reply: ReplyXattr) {
+        if size == 0 { reply.size(0) } else { reply.data(&[]) }
+    }
+
+    // Asked at every open by CPython before 3.14: answer without a word in the log.
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    // ENOSYS on these tells the kernel, once, to do without asking.
+    fn flush(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn access(&self, _request: &Request, _inode: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fsync(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         reply.ok();
     }
 
-    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let json = self.view.status_json();
-        match (ino.0 == 1 && name == "user.rechunkfs.status", size) {
-            (false, _) => reply.error(Errno::ENODATA),
-            (true, 0) => reply.size(json.len() as u32),
-            (true, _) => reply.data(json.as_bytes()),
-        }
+    fn fsyncdir(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok();
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(1, 0, 0, 1, 0, 4096, 255, 4096);
+    fn readlink(&self, _request: &Request, _inode: INodeNo, reply: ReplyData) {
+        reply.error(Errno::EINVAL);
+    }
+
+    // The kernel refuses writes on a read-only mount by itself; a descriptor mounted by someone else may not be one.
+    fn setattr(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mknod(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _target: &std::path::Path,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(&self, _request: &Request, _inode: INodeNo, _parent: INodeNo, _name: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn create(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _request: &Request, _inode: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
     }
 }

@@ -7,12 +7,12 @@
 //!
 //! Modules, bottom up; arrows only point down (see docs/ARCHITECTURE.md).
 
-pub mod mounts;
-pub mod memory;
+pub mod cache;
+pub mod fuse;
 pub mod geometry;
-pub mod zarr;
+pub mod memory;
+pub mod mounts;
 pub mod source;
 pub mod synthesis;
-pub mod cache;
 pub mod view;
-pub mod fuse;
+pub mod zarr;

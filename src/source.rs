@@ -1,2 +1,18 @@
-//! TEMPORARY.
-pub mod hierarchy;
+//! The source store: the only room that reads it, and the only one that knows zarrs.
+//!
+//! Files are opened read-only and read with `pread`, never mapped: a file that is truncated while it is read must
+//! be an error, not a signal. Whatever cannot be read or decoded is a [`SourceError`], never a guess.
+
+mod blosc;
+mod codecs;
+mod counters;
+mod error;
+mod reader;
+mod shard;
+mod stamp;
+
+pub use codecs::leaf_bytes;
+pub use counters::{CounterValues, Counters};
+pub use error::SourceError;
+pub use reader::{ArrayReader, FileState, most_scratch_bytes};
+pub use stamp::Stamp;

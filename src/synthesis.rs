@@ -1,1 +1,256 @@
-//! (to come)
+//! Runs a plan: decodes what a tile takes of its source chunks, and places it into pieces of virtual chunks.
+//!
+//! Source chunks are handled in groups along one axis, decoded into scratch one after the other and then placed
+//! together: where the group runs along the fastest axis of the virtual chunks, each cache line of these is then
+//! written once instead of once for each source chunk.
+
+mod gather;
+
+use crate::geometry::{LeafShare, Pieces, Region, Tiling, c_strides};
+use crate::source::{ArrayReader, SourceError, Stamp};
+pub use gather::{CopyAxis, copy_strided};
+use rayon::prelude::*;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Scratch in which a group of decoded source chunks waits to be placed, where one is smaller than that: within the
+/// second-level cache of common machines when it counts, and enough for 16 epochs of a Blosc block each.
+const GROUP_BYTES: u64 = 4 << 20;
+
+/// Everything that building tiles of one array takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// Reads source chunks.
+    pub reader: &'a ArrayReader,
+    /// The array's tiles.
+    pub tiling: &'a Tiling,
+    /// The array's virtual chunks.
+    pub pieces: &'a Pieces,
+    /// One element of fill value.
+    pub fill: &'a [u8],
+    /// Scratch for the groups that are decoded at once.
+    pub slots: &'a Slots,
+}
+
+/// Where the bytes of one piece go.
+#[derive(Debug)]
+pub enum Target<'a> {
+    /// Into this part of a tile.
+    Tile(Mutex<&'a mut [u8]>),
+    /// Into a seam, that several tiles fill.
+    Seam(&'a Mutex<Option<Box<[u8]>>>),
+}
+
+/// Source data that could not be had, and the part of the array that it would have filled.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Array coordinates.
+    pub region: Region,
+    /// Why.
+    pub error: Arc<SourceError>,
+}
+
+/// Scratch memory, set aside when the view is opened. Whoever holds some only decodes and places, and never waits.
+#[derive(Debug)]
+pub struct Slots {
+    total_bytes: u64,
+    free_bytes: Mutex<u64>,
+    freed: Condvar,
+}
+
+impl Slots {
+    /// `total_bytes` of scratch; must be enough for the largest group ([`scratch_bytes`]).
+    pub fn new(total_bytes: u64) -> Self {
+        Slots { total_bytes, free_bytes: Mutex::new(total_bytes), freed: Condvar::new() }
+    }
+
+    fn take(&self, bytes: u64) -> Slot<'_> {
+        let bytes = bytes.min(self.total_bytes);
+        let mut free = lock(&self.free_bytes);
+        while *free < bytes {
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= bytes;
+        Slot { slots: self, bytes }
+    }
+}
+
+struct Slot<'a> {
+    slots: &'a Slots,
+    bytes: u64,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *lock(&self.slots.free_bytes) += self.bytes;
+        self.slots.freed.notify_all();
+    }
+}
+
+/// Most scratch that one group takes for source chunks of `leaf_bytes` each, whatever their codec.
+pub fn most_scratch_bytes(leaf_bytes: u64) -> u64 {
+    GROUP_BYTES.max(leaf_bytes) + crate::source::most_scratch_bytes(leaf_bytes)
+}
+
+/// Builds one tile: fills `targets`, which hold an entry for each piece of `hull` in C order (`None` where the piece
+/// is not wanted) and are pre-filled with fill value. Returns what could not be read.
+pub fn build(
+    ground: Ground<'_>,
+    share: &LeafShare,
+    hull: &Region,
+    targets: &[Option<Target<'_>>],
+    stamp_of: &(dyn Fn(&[u64]) -> Result<Stamp, SourceError> + Sync),
+) -> Vec<Failure> {
+    let groups = groups(ground, share);
+    let failures = Mutex::new(Vec::new());
+    groups.par_iter().for_each(|group| {
+        let failed = build_group(ground, share, group, hull, targets, stamp_of);
+        if !failed.is_empty() {
+            lock(&failures).extend(failed);
+        }
+    });
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A run of leaves along one axis that are placed together.
+#[derive(Debug)]
+struct Group {
+    first_leaf: Vec<u64>,
+    axis: usize,
+    n_leaves: u64,
+}
+
+/// The leaves of a tile as groups. Only leaves of length 1 along the axis are grouped: their parts then differ in
+/// nothing but the position on it.
+fn groups(ground: Ground<'_>, share: &LeafShare) -> Vec<Group> {
+    let extents = share.leaves.shape();
+    let leaf_shape = ground.tiling.leaf_shape();
+    let grouped = (0..extents.len()).rev().find(|&axis| leaf_shape[axis] == 1 && extents[axis] > 1);
+    let Some(axis) = grouped else {
+        return share.leaves.positions().map(|first_leaf| Group { first_leaf, axis: 0, n_leaves: 1 }).collect();
+    };
+    let (_, boxes) = ground.tiling.boxes(share, &share.leaves.start);
+    let (low, high) = if boxes.is_empty() { (0, 1) } else { ground.tiling.hull(&boxes) };
+    let part_bytes = ((high - low) * ground.fill.len() as u64).max(1);
+    let most = (GROUP_BYTES / part_bytes).max(1);
+    let mut heads = share.leaves.clone();
+    heads.end[axis] = heads.start[axis] + extents[axis].div_ceil(most);
+    heads
+        .positions()
+        .map(|mut first_leaf| {
+            let nth = first_leaf[axis] - share.leaves.start[axis];
+            first_leaf[axis] = share.leaves.start[axis] + nth * most;
+            let n_leaves = most.min(share.leaves.end[axis] - first_leaf[axis]);
+            Group { first_leaf, axis, n_leaves }
+        })
+        .collect()
+}
+
+fn build_group(
+    ground: Ground<'_>,
+    share: &LeafShare,
+    group: &Group,
+    hull: &Region,
+    targets: &[Option<Target<'_>>],
+    stamp_of: &(dyn Fn(&[u64]) -> Result<Stamp, SourceError> + Sync),
+) -> Vec<Failure> {
+    let (origin, boxes) = ground.tiling.boxes(share, &group.first_leaf);
+    if boxes.is_empty() {
+        return Vec::new();
+    }
+    let range = ground.tiling.hull(&boxes);
+    let part_bytes = (range.1 - range.0) as usize * ground.fill.len();
+    let scratch_bytes = part_bytes as u64 * group.n_leaves + ground.reader.scratch_bytes(part_bytes as u64);
+    let _slot = ground.slots.take(scratch_bytes);
+    let mut scratch = vec![0u8; part_bytes * group.n_leaves as usize];
+    let mut failures = Vec::new();
+    let mut any_present = false;
+    for (nth, part) in scratch.chunks_exact_mut(part_bytes).enumerate() {
+        let mut leaf = group.first_leaf.clone();
+        leaf[group.axis] += nth as u64;
+        let read =
+            stamp_of(&ground.reader.file_of(&leaf)).and_then(|stamp| ground.reader.read(&leaf, range, stamp, part));
+        match read {
+            Ok(true) => any_present = true,
+            Ok(false) => fill_with(part, ground.fill),
+            Err(error) => {
+                let region = Region::of_cell(&leaf, ground.tiling.leaf_shape());
+                failures.push(Failure { region, error: Arc::new(error) });
+            }
+        }
+    }
+    if any_present {
+        for part in &boxes {
+            let mut region = part.translated(&origin);
+            if group.n_leaves > 1 {
+                region.end[group.axis] = region.start[group.axis] + group.n_leaves;
+            }
+            place(ground, group, &origin, range.0, part_bytes, &scratch, &region, hull, targets);
+        }
+    }
+    failures
+}
+
+/// Places `region` (array coordinates) of a decoded group into every piece that it touches.
+#[expect(clippy::too_many_arguments, reason = "all of it is one group's state, used in this one place")]
+fn place(
+    ground: Ground<'_>,
+    group: &Group,
+    origin: &[u64],
+    first_elem: u64,
+    part_bytes: usize,
+    scratch: &[u8],
+    region: &Region,
+    hull: &Region,
+    targets: &[Option<Target<'_>>],
+) {
+    let item_bytes = ground.fill.len();
+    let mut source_strides: Vec<usize> =
+        ground.tiling.order().strides().iter().map(|&stride| stride as usize * item_bytes).collect();
+    if group.n_leaves > 1 {
+        source_strides[group.axis] = part_bytes;
+    }
+    let hull_shape = hull.shape();
+    for piece in ground.pieces.touched(region).intersect(hull).positions() {
+        let nth: Vec<u64> = piece.iter().zip(&hull.start).map(|(at, start)| at - start).collect();
+        let Some(Some(target)) = targets.get(crate::geometry::ravel(&nth, &hull_shape) as usize) else { continue };
+        let whole = ground.pieces.piece_region_at(&piece);
+        let part = region.intersect(&whole);
+        let target_strides = c_strides(&whole.shape());
+        let (mut from, mut to) = (0, 0);
+        let mut axes = Vec::with_capacity(part.rank());
+        for axis in 0..part.rank() {
+            let target_stride = target_strides[axis] as usize * item_bytes;
+            from += (part.start[axis] - origin[axis]) as usize * source_strides[axis];
+            to += (part.start[axis] - whole.start[axis]) as usize * target_stride;
+            let n = (part.end[axis] - part.start[axis]) as usize;
+            axes.push(CopyAxis { n, source: source_strides[axis], target: target_stride });
+        }
+        from -= first_elem as usize * item_bytes;
+        match target {
+            Target::Tile(bytes) => copy_strided(scratch, from, &mut lock(bytes)[..], to, &axes, item_bytes),
+            Target::Seam(bytes) => {
+                if let Some(bytes) = lock(bytes).as_mut() {
+                    copy_strided(scratch, from, bytes, to, &axes, item_bytes);
+                }
+            }
+        }
+    }
+}
+
+/// Fills `bytes` (a whole number of elements) with the element `fill`.
+pub fn fill_with(bytes: &mut [u8], fill: &[u8]) {
+    match fill {
+        [] => {}
+        [first, rest @ ..] if rest.iter().all(|byte| byte == first) => bytes.fill(*first),
+        _ => {
+            for item in bytes.chunks_exact_mut(fill.len()) {
+                item.copy_from_slice(fill);
+            }
+        }
+    }
+}
+
+/// A poisoned lock only says that another build panicked; its own read fails, the data here is overwritten or dropped.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -84,69 +84,28 @@ pub struct VirtualArray {
     pub shard_shape: Option<Vec<u64>>,
 }
 
-// TEMPORARY from here on.
-pub mod layout;
-
-/// What is shown.
+/// The view as the layout asks for it: what the engine serves and what it passes through.
+#[derive(Debug, Clone, Default)]
 pub struct Projection {
-    /// Rechunked.
+    /// Rechunked arrays.
     pub arrays: Vec<VirtualArray>,
-    /// Rewritten.
-    pub documents: Vec<(String, String)>,
-    /// Passed through.
+    /// Virtual `zarr.json` texts by node path, where they differ from the source's.
+    pub documents: std::collections::BTreeMap<String, String>,
+    /// Arrays that pass through.
     pub passed: Vec<Passed>,
-    /// For the user.
+    /// One line each.
     pub warnings: Vec<String>,
+    /// Every group.
+    pub group_paths: Vec<String>,
+    /// Every array.
+    pub array_paths: Vec<String>,
 }
 
 /// An array that passes through.
+#[derive(Debug, Clone)]
 pub struct Passed {
-    /// Which.
+    /// Array path.
     pub path: String,
-    /// Why, if the layout named it.
+    /// Why it could not be rechunked, where it was asked for.
     pub reason: Option<String>,
-}
-
-/// Applies a layout.
-pub fn project(
-    hierarchy: &crate::source::hierarchy::Hierarchy,
-    layout: &layout::Layout,
-) -> Result<Projection, layout::LayoutError> {
-    let numbers = |v: &serde_json::Value| -> Vec<u64> {
-        v.as_array().into_iter().flatten().filter_map(|n| n.as_u64()).collect()
-    };
-    let Some(along) = &layout.along else {
-        return Err(layout::LayoutError("no layout given: try --along epoch".to_owned()));
-    };
-    let (mut arrays, mut passed) = (Vec::new(), Vec::new());
-    for (path, doc) in hierarchy.nodes.iter().filter(|(_, doc)| doc["node_type"] == "array") {
-        let shape = numbers(&doc["shape"]);
-        let axis = doc["dimension_names"].as_array().and_then(|d| d.iter().position(|n| n == along));
-        let Some(axis) = axis.filter(|_| shape.len() > 1) else {
-            passed.push(Passed { path: path.clone(), reason: None });
-            continue;
-        };
-        let file_shape = numbers(&doc["chunk_grid"]["configuration"]["chunk_shape"]);
-        let mut chunk_shape = vec![1; shape.len()];
-        chunk_shape[axis] = shape[axis];
-        arrays.push(VirtualArray {
-            source: SourceArray {
-                path: path.clone(),
-                leaf_shape: file_shape.clone(),
-                file_shape,
-                shape,
-                key_encoding: KeyEncoding { style: KeyStyle::Default, separator: '/' },
-                item_bytes: 4,
-                fill: vec![0; 4],
-                sharding: None,
-                encoding: Encoding::Linear { order: vec![], bytes_to_bytes: vec![] },
-            },
-            chunk_shape,
-            shard_shape: None,
-        });
-    }
-    if arrays.is_empty() {
-        return Err(layout::LayoutError(format!("no array has a dimension `{along}`")));
-    }
-    Ok(Projection { arrays, documents: vec![], passed, warnings: vec![] })
 }

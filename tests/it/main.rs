@@ -1,6 +1,7 @@
-//! The integration tests, in one binary.
+//! One integration binary. Each module is a kind of test.
 
-/// The program as a user meets it: bad input, mounting, unmounting, signals.
 mod cli;
-/// A small store, the program, and a mount that never outlives its test.
+mod counting;
+mod reference;
+mod stores;
 mod support;

@@ -1,0 +1,182 @@
+//! The virtual chunks of an array, and the pieces into which large ones are cut.
+//!
+//! A piece is a run of whole rows of one virtual chunk, so its bytes are contiguous in the chunk's file.
+//! Most chunks are one piece; a chunk of a gigabyte is many, so that it need never be held whole.
+
+use super::{Cuts, Region, c_strides, n_elems, ravel, unravel};
+
+/// Virtual chunks and pieces of one array. Sizes are checked once, here.
+#[derive(Debug, Clone)]
+pub struct Pieces {
+    axes: Vec<Cuts>,
+    shape: Vec<u64>,
+    chunk_shape: Vec<u64>,
+    piece_shape: Vec<u64>,
+    chunk_grid: Vec<u64>,
+    piece_grid: Vec<u64>,
+    item_bytes: u64,
+    chunk_bytes: u64,
+}
+
+/// A byte range of one piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// The piece, by its C-order position in the piece grid.
+    pub piece: u64,
+    /// First byte within the piece.
+    pub offset_bytes: u64,
+    /// Number of bytes.
+    pub len_bytes: u64,
+}
+
+impl Pieces {
+    /// Cuts chunks of `chunk_shape` (lengths at least 1) into pieces of at most `max_piece_bytes`.
+    ///
+    /// `None` where a number of chunks, pieces or bytes passes `u64`.
+    pub fn new(shape: &[u64], chunk_shape: &[u64], item_bytes: u64, max_piece_bytes: u64) -> Option<Self> {
+        let chunk_bytes = n_elems(chunk_shape)?.checked_mul(item_bytes)?;
+        let piece_shape = slab_shape(chunk_shape, item_bytes, max_piece_bytes);
+        let axes: Vec<Cuts> = (0..shape.len())
+            .map(|axis| Cuts { len: shape[axis], outer: chunk_shape[axis], step: piece_shape[axis] })
+            .collect();
+        let chunk_grid: Vec<u64> = axes.iter().map(|cuts| cuts.len.div_ceil(cuts.outer)).collect();
+        let piece_grid: Vec<u64> = axes.iter().map(Cuts::n).collect();
+        n_elems(&chunk_grid)?;
+        n_elems(&piece_grid)?;
+        Some(Pieces {
+            axes,
+            shape: shape.to_vec(),
+            chunk_shape: chunk_shape.to_vec(),
+            piece_shape,
+            chunk_grid,
+            piece_grid,
+            item_bytes,
+            chunk_bytes,
+        })
+    }
+
+    /// Number of virtual chunks along each axis.
+    pub fn chunk_grid(&self) -> &[u64] {
+        &self.chunk_grid
+    }
+
+    /// Number of pieces along each axis.
+    pub fn piece_grid(&self) -> &[u64] {
+        &self.piece_grid
+    }
+
+    /// Bytes of every virtual chunk, padding included.
+    pub fn chunk_bytes(&self) -> u64 {
+        self.chunk_bytes
+    }
+
+    /// Extents of a piece; the last one of a chunk may be shorter.
+    pub fn piece_shape(&self) -> &[u64] {
+        &self.piece_shape
+    }
+
+    /// The region of virtual chunk `chunk` within the array (padding cut off).
+    pub fn chunk_region(&self, chunk: u64) -> Region {
+        Region::of_cell(&unravel(chunk, &self.chunk_grid), &self.chunk_shape).clipped(&self.shape)
+    }
+
+    /// The region of a piece, padding included.
+    pub fn piece_region(&self, piece: u64) -> Region {
+        self.piece_region_at(&unravel(piece, &self.piece_grid))
+    }
+
+    /// The region of the piece at `indices` of the piece grid, padding included.
+    pub fn piece_region_at(&self, indices: &[u64]) -> Region {
+        let (start, end) = self.axes.iter().zip(indices).map(|(cuts, &idx)| cuts.interval(idx)).unzip();
+        Region { start, end }
+    }
+
+    /// Bytes of a piece of that (unclipped) region.
+    pub fn region_bytes(&self, region: &Region) -> u64 {
+        region.n_elems().saturating_mul(self.item_bytes)
+    }
+
+    /// Pieces that a non-empty region of the array touches, as a region of the piece grid.
+    pub fn touched(&self, region: &Region) -> Region {
+        Region {
+            start: self.axes.iter().zip(&region.start).map(|(cuts, &at)| cuts.of(at)).collect(),
+            end: self.axes.iter().zip(&region.end).map(|(cuts, &end)| cuts.of(end - 1) + 1).collect(),
+        }
+    }
+
+    /// Where the bytes `start..end` of virtual chunk `chunk` lie, in order. `end` must not pass [`Self::chunk_bytes`].
+    pub fn placements(&self, chunk: u64, start: u64, end: u64) -> Vec<Placement> {
+        let chunk_idx = unravel(chunk, &self.chunk_grid);
+        let strides = c_strides(&self.chunk_shape);
+        let mut placements = Vec::new();
+        let mut at = start;
+        while at < end {
+            let within = unravel(at / self.item_bytes, &self.chunk_shape);
+            let mut indices = vec![0; within.len()];
+            let mut piece_start = 0;
+            let mut piece_elems = 1;
+            for axis in 0..within.len() {
+                let (outer, step) = (self.chunk_shape[axis], self.piece_shape[axis]);
+                let nth = within[axis] / step;
+                indices[axis] = chunk_idx[axis] * self.axes[axis].per_outer() + nth;
+                piece_start += nth * step * strides[axis];
+                piece_elems *= step.min(outer - nth * step);
+            }
+            let piece_start = piece_start * self.item_bytes;
+            let stop = end.min(piece_start + piece_elems * self.item_bytes);
+            placements.push(Placement {
+                piece: ravel(&indices, &self.piece_grid),
+                offset_bytes: at - piece_start,
+                len_bytes: stop - at,
+            });
+            at = stop;
+        }
+        placements
+    }
+}
+
+/// The largest run of whole rows of `shape` that stays within `max_bytes` (one element at the least).
+pub(super) fn slab_shape(shape: &[u64], item_bytes: u64, max_bytes: u64) -> Vec<u64> {
+    let mut slab = shape.to_vec();
+    for axis in 0..shape.len() {
+        let row_bytes = slab[axis + 1..].iter().fold(item_bytes, |n, &len| n.saturating_mul(len)).max(1);
+        slab[axis] = shape[axis].min((max_bytes / row_bytes).max(1));
+        if slab[axis] > 1 || row_bytes <= max_bytes {
+            break;
+        }
+    }
+    slab
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_chunk_is_one_piece() {
+        let pieces = Pieces::new(&[10, 7], &[3, 7], 4, 1 << 20).expect("fits");
+        assert_eq!((pieces.chunk_grid(), pieces.piece_grid(), pieces.chunk_bytes()), (&[4, 1][..], &[4, 1][..], 84));
+        assert_eq!(pieces.placements(2, 10, 84), [Placement { piece: 2, offset_bytes: 10, len_bytes: 74 }]);
+    }
+
+    #[test]
+    fn placements_walk_a_chunk_in_file_order() {
+        for max_piece_bytes in [1, 2, 8, 20, 40, 1000] {
+            let pieces = Pieces::new(&[10, 7, 3], &[4, 5, 3], 2, max_piece_bytes).expect("fits");
+            let strides = c_strides(&[4, 5, 3]);
+            for chunk in 0..6 {
+                let origin = pieces.chunk_region(chunk).start;
+                let mut at = 0;
+                for placed in pieces.placements(chunk, 0, pieces.chunk_bytes()) {
+                    let region = pieces.piece_region(placed.piece);
+                    assert_eq!(placed.offset_bytes, 0);
+                    assert_eq!(placed.len_bytes, pieces.region_bytes(&region));
+                    let first: u64 = region.relative_to(&origin).start.iter().zip(&strides).map(|(a, s)| a * s).sum();
+                    assert_eq!(at, first * 2, "a piece is contiguous in its chunk");
+                    at += placed.len_bytes;
+                }
+                assert_eq!(at, pieces.chunk_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Tiles against a naive model: each element of the array lies in exactly one tile, and `tiles_of` finds it.
+
+use super::*;
+use crate::geometry::Pieces;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+fn axis() -> impl Strategy<Value = (u64, u64, u64)> {
+    (1u64..9, 1u64..9, 1u64..9)
+}
+
+proptest! {
+    #[test]
+    fn tiles_partition_the_array(
+        axes in prop::collection::vec(axis(), 1..4),
+        reverse in any::<bool>(),
+        block_elems in prop::option::of(1u64..20),
+        max_tile_bytes in 4u64..600,
+    ) {
+        let shape: Vec<u64> = axes.iter().map(|a| a.0).collect();
+        let leaf_shape: Vec<u64> = axes.iter().map(|a| a.1).collect();
+        let chunk_shape: Vec<u64> = axes.iter().map(|a| a.2).collect();
+        let mut order: Vec<usize> = (0..axes.len()).collect();
+        if reverse {
+            order.reverse();
+        }
+        let order = EncodedOrder::new(&leaf_shape, &order);
+        let pieces = Pieces::new(&shape, &chunk_shape, 2, max_tile_bytes / 3).expect("small");
+        let tiling = Tiling::new(&TilingRequest {
+            shape: &shape,
+            leaf_shape: &leaf_shape,
+            order: &order,
+            chunk_shape: &chunk_shape,
+            piece_shape: pieces.piece_shape(),
+            item_bytes: 2,
+            block_elems,
+            max_tile_bytes,
+            small_tile_bytes: 64,
+        }).expect("small");
+
+        let mut owner: HashMap<Vec<u64>, TileId> = HashMap::new();
+        for tile in (0..tiling.n_tiles()).map(TileId) {
+            let share = tiling.share(tile);
+            for leaf in share.leaves.positions() {
+                let (origin, boxes) = tiling.boxes(&share, &leaf);
+                for part in &boxes {
+                    for at in part.translated(&origin).positions() {
+                        prop_assert!(at.iter().zip(&share.coverage.start).all(|(a, b)| a >= b));
+                        prop_assert!(at.iter().zip(&share.coverage.end).all(|(a, b)| a < b));
+                        prop_assert!(owner.insert(at, tile).is_none(), "an element lies in two tiles");
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(owner.len() as u64, shape.iter().product::<u64>());
+        for piece in 0..pieces.piece_grid().iter().product() {
+            let region = pieces.piece_region(piece).clipped(&shape);
+            let mut truth: Vec<TileId> = region.positions().map(|at| owner[&at]).collect();
+            truth.sort_unstable();
+            truth.dedup();
+            let mut found = tiling.tiles_of(&region);
+            found.sort_unstable();
+            prop_assert_eq!(found, truth);
+        }
+    }
+}
+
+#[test]
+fn the_reference_store_is_entered_block_by_block() {
+    let shape = [47_287, 40, 2, 100];
+    let leaf = [47_287, 40, 2, 1];
+    let order = EncodedOrder::new(&leaf, &[0, 1, 2, 3]);
+    let tiling = Tiling::new(&TilingRequest {
+        shape: &shape,
+        leaf_shape: &leaf,
+        order: &order,
+        chunk_shape: &[15, 40, 2, 100],
+        piece_shape: &[15, 40, 2, 100],
+        item_bytes: 4,
+        block_elems: Some(65_536),
+        max_tile_bytes: 100 << 20,
+        small_tile_bytes: 1 << 20,
+    })
+    .expect("fits");
+    assert_eq!(tiling.n_tiles(), 58);
+    let object_810 = Region { start: vec![810, 0, 0, 0], end: vec![825, 40, 2, 100] };
+    assert_eq!(tiling.tiles_of(&object_810), [TileId(0), TileId(1)], "block 0 ends in object 819");
+}

@@ -1,0 +1,48 @@
+//! What can go wrong with a source chunk. Each message names the array, the key and, where there is one, the remedy.
+
+use std::io;
+
+/// A source chunk that could not be read or decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The operating system refused.
+    #[error("array '{array}', chunk file {key}: cannot {action}: {error}")]
+    Io {
+        /// Array path.
+        array: String,
+        /// Key of the file within the array.
+        key: String,
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        error: io::Error,
+    },
+    /// The bytes are not what the array's metadata says they are.
+    #[error("array '{array}', chunk file {key}: {why}; the file is damaged or was written with other metadata")]
+    Corrupt {
+        /// Array path.
+        array: String,
+        /// Key of the file within the array.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The file is no longer the one that this view was made from.
+    #[error(
+        "array '{array}', chunk file {key}: changed since this view first read it; unmount and mount again to see the new data"
+    )]
+    Changed {
+        /// Array path.
+        array: String,
+        /// Key of the file within the array.
+        key: String,
+    },
+    /// The metadata describes something that cannot be decoded.
+    #[error("array '{array}': {why}")]
+    Unsupported {
+        /// Array path.
+        array: String,
+        /// What, and why.
+        why: String,
+    },
+}

@@ -1,0 +1,412 @@
+//! Reading one source array: the state of its files, and parts of its leaf chunks.
+
+use super::blosc::{HEADER_BYTES, Header};
+use super::codecs::{IndexCodec, LeafCodec, leaf_bytes};
+use super::shard::{OpenShard, Shards};
+use super::{Counters, SourceError, Stamp};
+use crate::geometry::{Region, n_elems, ravel};
+use crate::zarr::{KeyStyle, SourceArray};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes read at a time from uncompressed leaves, and so their "block": near the size of a Blosc block, where the
+/// cost of a request is small against that of the bytes.
+const RAW_BLOCK_BYTES: u64 = 256 << 10;
+/// Inner chunks per shard; more is taken for a damaged or hostile document.
+const MAX_INNER_CHUNKS: u64 = 1 << 26;
+
+/// State of one source chunk file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileState {
+    /// Tells this state from any other.
+    pub stamp: Stamp,
+    /// Modification time, nanoseconds since 1970; 0 where absent.
+    pub mtime_ns: i64,
+}
+
+/// Reads the chunks of one source array.
+#[derive(Debug)]
+pub struct ArrayReader {
+    array: SourceArray,
+    directory: PathBuf,
+    codec: LeafCodec,
+    shards: Option<Shards>,
+    /// Files along each axis.
+    file_grid: Vec<u64>,
+    /// Leaves per file along each axis.
+    inner_grid: Vec<u64>,
+    leaf_bytes: u64,
+    counters: Arc<Counters>,
+}
+
+impl ArrayReader {
+    /// Prepares to read `array` of the store at `root`. Reads nothing.
+    ///
+    /// # Errors
+    /// Where a codec cannot be built, or sizes pass what can be addressed.
+    pub fn new(root: &Path, array: &SourceArray, counters: Arc<Counters>) -> Result<Self, SourceError> {
+        let refuse = |why: String| SourceError::Unsupported { array: array.path.clone(), why };
+        let codec = LeafCodec::new(array)?;
+        let inner_grid: Vec<u64> =
+            array.file_shape.iter().zip(&array.leaf_shape).map(|(file, leaf)| file / leaf).collect();
+        let file_grid: Vec<u64> =
+            array.shape.iter().zip(&array.file_shape).map(|(len, file)| len.div_ceil(*file)).collect();
+        let n_inner = n_elems(&inner_grid).filter(|&n| n <= MAX_INNER_CHUNKS);
+        n_elems(&file_grid).ok_or_else(|| refuse("more chunks than can be counted".into()))?;
+        let shards = match &array.sharding {
+            None => None,
+            Some(sharding) => {
+                n_inner.ok_or_else(|| refuse(format!("more than {MAX_INNER_CHUNKS} inner chunks in a shard")))?;
+                let index = IndexCodec::new(&sharding.index_codecs, &inner_grid).map_err(refuse)?;
+                Some(Shards::new(sharding.index_at_end, index))
+            }
+        };
+        let leaf_bytes = leaf_bytes(array);
+        if leaf_bytes > isize::MAX as u64 / 4 {
+            return Err(refuse(format!("a source chunk of {leaf_bytes} bytes cannot be decoded")));
+        }
+        Ok(ArrayReader {
+            directory: root.join(&array.path),
+            array: array.clone(),
+            codec,
+            shards,
+            file_grid,
+            inner_grid,
+            leaf_bytes,
+            counters,
+        })
+    }
+
+    /// Number of files along each axis.
+    pub fn file_grid(&self) -> &[u64] {
+        &self.file_grid
+    }
+
+    /// Shape of what one file holds.
+    pub fn file_shape(&self) -> &[u64] {
+        &self.array.file_shape
+    }
+
+    /// The file that holds a leaf.
+    pub fn file_of(&self, leaf: &[u64]) -> Vec<u64> {
+        leaf.iter().zip(&self.inner_grid).map(|(leaf, inner)| leaf / inner).collect()
+    }
+
+    /// Bytes of a decoded leaf.
+    pub fn leaf_bytes(&self) -> u64 {
+        self.leaf_bytes
+    }
+
+    /// Key of a file below the array.
+    pub fn key(&self, file: &[u64]) -> String {
+        let separator = self.array.key_encoding.separator;
+        let mut key = String::new();
+        if self.array.key_encoding.style == KeyStyle::Default {
+            key.push('c');
+        }
+        for idx in file {
+            if !key.is_empty() {
+                key.push(separator);
+            }
+            key.push_str(&idx.to_string());
+        }
+        if key.is_empty() { "0".into() } else { key }
+    }
+
+    /// Looks at a file without opening it.
+    ///
+    /// # Errors
+    /// Any failure other than that there is no such file.
+    pub fn state(&self, file: &[u64]) -> Result<FileState, SourceError> {
+        match std::fs::metadata(self.directory.join(self.key(file))) {
+            Ok(metadata) => Ok(FileState { stamp: Stamp::of(&metadata), mtime_ns: mtime_ns(&metadata) }),
+            Err(error) if is_absent(&error) => Ok(FileState { stamp: Stamp::ABSENT, mtime_ns: 0 }),
+            Err(error) => Err(self.io(file, "look at it", error)),
+        }
+    }
+
+    /// Elements per block of a leaf, read off `file`; `None` where leaves are decoded whole.
+    ///
+    /// All chunks of an array usually have the same block length; where one does not, its blocks are merely decoded
+    /// more than once.
+    ///
+    /// # Errors
+    /// Where the file cannot be read. A header that makes no sense is no error here: reading the chunk will tell.
+    pub fn block_elems(&self, file: &[u64]) -> Result<Option<u64>, SourceError> {
+        let item_bytes = self.array.item_bytes as u64;
+        match &self.codec {
+            LeafCodec::Raw => Ok(Some((RAW_BLOCK_BYTES / item_bytes).max(1))),
+            LeafCodec::Blosc(_) => {
+                let Some((opened, metadata)) = self.open(file)? else { return Ok(None) };
+                let slot = if self.shards.is_some() {
+                    let shard = self.open_shard(file, opened, &metadata)?;
+                    shard.slots.iter().flatten().next().copied()
+                } else {
+                    Some((0, metadata.size()))
+                };
+                let Some((offset, len)) = slot else { return Ok(None) };
+                let (opened, _) = match self.open(file)? {
+                    Some(again) => again,
+                    None => return Ok(None),
+                };
+                let mut raw = [0; HEADER_BYTES];
+                if opened.read_exact_at(&mut raw, offset).is_err() {
+                    return Ok(None);
+                }
+                let header = Header::parse(&raw, self.leaf_bytes, len);
+                Ok(header.ok().map(|header| (header.block_bytes / item_bytes).max(1)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Most memory that [`Self::read`] takes besides `out`, for `out_bytes` of it.
+    pub fn scratch_bytes(&self, out_bytes: u64) -> u64 {
+        match self.codec {
+            LeafCodec::Raw => 0,
+            // Encoded blocks, miniature chunk, decoded blocks; blocks reach beyond the range at both ends.
+            LeafCodec::Blosc(_) => most_scratch_bytes(out_bytes.min(self.leaf_bytes)),
+            _ => most_scratch_bytes(self.leaf_bytes),
+        }
+    }
+
+    /// Reads elements `range` (positions in the leaf's encoded order) of `leaf` into `out`.
+    ///
+    /// `expected` is the stamp of the leaf's file in the version that is being read. Returns `false`, leaving `out`
+    /// alone, where the leaf does not exist in that version.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] where the file is no longer what `expected` says, before or after reading.
+    pub fn read(&self, leaf: &[u64], range: (u64, u64), expected: Stamp, out: &mut [u8]) -> Result<bool, SourceError> {
+        let began = Instant::now();
+        let file = self.file_of(leaf);
+        if !expected.is_present() {
+            return Ok(false);
+        }
+        let found = self.read_from(leaf, &file, range, expected, out);
+        Counters::add(&self.counters.decode_ns, began.elapsed().as_nanos() as u64);
+        found
+    }
+
+    fn read_from(
+        &self,
+        leaf: &[u64],
+        file: &[u64],
+        range: (u64, u64),
+        expected: Stamp,
+        out: &mut [u8],
+    ) -> Result<bool, SourceError> {
+        if let Some(shards) = &self.shards {
+            let at = ravel(file, &self.file_grid);
+            let shard = match shards.get(at, expected) {
+                Some(shard) => shard,
+                None => {
+                    let (opened, metadata) = self.open(file)?.ok_or_else(|| self.changed(file))?;
+                    if Stamp::of(&metadata) != expected {
+                        return Err(self.changed(file));
+                    }
+                    let shard = self.open_shard(file, opened, &metadata)?;
+                    shards.put(at, &shard);
+                    shard
+                }
+            };
+            let within: Vec<u64> = leaf.iter().zip(&self.inner_grid).map(|(leaf, inner)| leaf % inner).collect();
+            let slot = shard.slots.get(ravel(&within, &self.inner_grid) as usize).copied().flatten();
+            if let Some((offset, len)) = slot {
+                self.read_encoded(&shard.file, file, offset, len, range, out)?;
+            }
+            self.check_unchanged(&shard.file, file, expected)?;
+            return Ok(slot.is_some());
+        }
+        let (opened, metadata) = self.open(file)?.ok_or_else(|| self.changed(file))?;
+        if Stamp::of(&metadata) != expected {
+            return Err(self.changed(file));
+        }
+        let outcome = self.read_encoded(&opened, file, 0, metadata.size(), range, out);
+        // A file that is being rewritten decodes to nonsense: that it changed is the better answer.
+        self.check_unchanged(&opened, file, expected)?;
+        outcome.map(|()| true)
+    }
+
+    /// Decodes elements `range` of the leaf whose encoded bytes lie at `offset..offset + len` of `opened`.
+    fn read_encoded(
+        &self,
+        opened: &File,
+        file: &[u64],
+        offset: u64,
+        len: u64,
+        range: (u64, u64),
+        out: &mut [u8],
+    ) -> Result<(), SourceError> {
+        let item_bytes = self.array.item_bytes as u64;
+        let (start, end) = (range.0 * item_bytes, range.1 * item_bytes);
+        match &self.codec {
+            LeafCodec::Raw => {
+                if len != self.leaf_bytes {
+                    return Err(self.corrupt(
+                        file,
+                        format!("an uncompressed chunk of {len} bytes where {} are expected", self.leaf_bytes),
+                    ));
+                }
+                self.pread(opened, file, offset + start, out)?;
+                self.count_decoded(end.div_ceil(RAW_BLOCK_BYTES) - start / RAW_BLOCK_BYTES, end - start);
+                Ok(())
+            }
+            LeafCodec::Blosc(_) if len >= HEADER_BYTES as u64 => {
+                let mut raw = [0; HEADER_BYTES];
+                self.pread(opened, file, offset, &mut raw)?;
+                let header = Header::parse(&raw, self.leaf_bytes, len).map_err(|why| self.corrupt(file, why))?;
+                if header.is_stored() {
+                    self.count_decoded(header.touched(start, end).count() as u64, end - start);
+                    return self.pread(opened, file, offset + HEADER_BYTES as u64 + start, out);
+                }
+                self.read_blosc(opened, file, offset, &header, (start, end), out)
+            }
+            codec => {
+                // Codecs expand what they cannot compress by little; more is damage, and must not become memory.
+                if len > self.leaf_bytes + self.leaf_bytes / 2 + (1 << 20) {
+                    return Err(self.corrupt(file, format!("{len} encoded bytes for a chunk of {}", self.leaf_bytes)));
+                }
+                let mut encoded = vec![0; len as usize];
+                self.pread(opened, file, offset, &mut encoded)?;
+                let decoded = codec.decode(encoded, self.leaf_bytes).map_err(|why| self.corrupt(file, why))?;
+                self.count_decoded(1, self.leaf_bytes);
+                if decoded.len() as u64 != self.leaf_bytes {
+                    return Err(
+                        self.corrupt(file, format!("it decodes to {} bytes, not {}", decoded.len(), self.leaf_bytes))
+                    );
+                }
+                out.copy_from_slice(&decoded[start as usize..end as usize]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Decodes the blocks that hold decoded bytes `start..end` of a Blosc chunk.
+    fn read_blosc(
+        &self,
+        opened: &File,
+        file: &[u64],
+        offset: u64,
+        header: &Header,
+        (start, end): (u64, u64),
+        out: &mut [u8],
+    ) -> Result<(), SourceError> {
+        let wanted = header.touched(start, end);
+        let mut table = vec![0; 4 * header.n_blocks() as usize];
+        self.pread(opened, file, offset + HEADER_BYTES as u64, &mut table)?;
+        let blocks = header.locate(&table, &wanted).map_err(|why| self.corrupt(file, why))?;
+        let total: u64 = blocks.encoded.iter().map(|block| block.end - block.start).sum();
+        // Blocks cannot overlap in a sound chunk, so together they are no longer than it.
+        if total > header.encoded_bytes {
+            return Err(self.corrupt(file, "the blosc block table overlaps itself".into()));
+        }
+        let mut bodies = vec![0; total as usize];
+        let mut at = 0;
+        let mut block = 0;
+        while block < blocks.encoded.len() {
+            let run_start = blocks.encoded[block].start;
+            let mut run_end = blocks.encoded[block].end;
+            block += 1;
+            while block < blocks.encoded.len() && blocks.encoded[block].start == run_end {
+                run_end = blocks.encoded[block].end;
+                block += 1;
+            }
+            let len = (run_end - run_start) as usize;
+            self.pread(opened, file, offset + run_start, &mut bodies[at..at + len])?;
+            at += len;
+        }
+        let part = header.decoded(&wanted);
+        let miniature = header.miniature(&blocks, &bodies);
+        drop(bodies);
+        let decoded = self.codec.decode(miniature, part.end - part.start).map_err(|why| self.corrupt(file, why))?;
+        self.count_decoded(wanted.end - wanted.start, part.end - part.start);
+        if decoded.len() as u64 != part.end - part.start {
+            return Err(self.corrupt(
+                file,
+                format!("blosc blocks decode to {} bytes, not {}", decoded.len(), part.end - part.start),
+            ));
+        }
+        out.copy_from_slice(&decoded[(start - part.start) as usize..(end - part.start) as usize]);
+        Ok(())
+    }
+
+    /// Reads the index of a shard just opened.
+    fn open_shard(&self, file: &[u64], opened: File, metadata: &Metadata) -> Result<Arc<OpenShard>, SourceError> {
+        let Some(shards) = &self.shards else { return Err(self.corrupt(file, "not a shard".into())) };
+        let index_bytes = shards.codec.encoded_bytes;
+        let Some(last) = metadata.size().checked_sub(index_bytes) else {
+            return Err(self.corrupt(file, format!("a shard of {} bytes, less than its index", metadata.size())));
+        };
+        let mut encoded = vec![0; index_bytes as usize];
+        self.pread(&opened, file, if shards.index_at_end { last } else { 0 }, &mut encoded)?;
+        let entries = shards.codec.decode(encoded).map_err(|why| self.corrupt(file, format!("shard index: {why}")))?;
+        let slots = shards.slots(entries, metadata.size()).map_err(|why| self.corrupt(file, why))?;
+        Ok(Arc::new(OpenShard { file: opened, stamp: Stamp::of(metadata), slots }))
+    }
+
+    fn open(&self, file: &[u64]) -> Result<Option<(File, Metadata)>, SourceError> {
+        let path = self.directory.join(self.key(file));
+        match File::open(path).and_then(|opened| opened.metadata().map(|metadata| (opened, metadata))) {
+            Ok(found) => {
+                Counters::add(&self.counters.files_opened, 1);
+                Ok(Some(found))
+            }
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(self.io(file, "open it", error)),
+        }
+    }
+
+    fn pread(&self, opened: &File, file: &[u64], offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
+        Counters::add(&self.counters.read_bytes, out.len() as u64);
+        opened.read_exact_at(out, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.corrupt(file, "it ends early".into()),
+            _ => self.io(file, "read it", error),
+        })
+    }
+
+    fn check_unchanged(&self, opened: &File, file: &[u64], expected: Stamp) -> Result<(), SourceError> {
+        let metadata = opened.metadata().map_err(|error| self.io(file, "look at it", error))?;
+        if Stamp::of(&metadata) == expected { Ok(()) } else { Err(self.changed(file)) }
+    }
+
+    fn count_decoded(&self, blocks: u64, bytes: u64) {
+        Counters::add(&self.counters.blocks, blocks);
+        Counters::add(&self.counters.decoded_bytes, bytes);
+    }
+
+    fn io(&self, file: &[u64], action: &'static str, error: io::Error) -> SourceError {
+        SourceError::Io { array: self.array.path.clone(), key: self.key(file), action, error }
+    }
+
+    fn corrupt(&self, file: &[u64], why: String) -> SourceError {
+        SourceError::Corrupt { array: self.array.path.clone(), key: self.key(file), why }
+    }
+
+    fn changed(&self, file: &[u64]) -> SourceError {
+        SourceError::Changed { array: self.array.path.clone(), key: self.key(file) }
+    }
+
+    /// The files on which a region of the array draws, as a region of file grid indices.
+    pub fn files_of(&self, region: &Region) -> Region {
+        region.cells(&self.array.file_shape)
+    }
+}
+
+/// Most memory that decoding `decoded_bytes` takes besides its result's place: encoded, decoded, and a step between.
+pub fn most_scratch_bytes(decoded_bytes: u64) -> u64 {
+    decoded_bytes.saturating_mul(3).saturating_add(1 << 20)
+}
+
+/// Zarr readers take all of these for "no such chunk"; so does the source's own reader, so must the view.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn mtime_ns(metadata: &Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}

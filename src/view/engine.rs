@@ -1,0 +1,485 @@
+//! Turns reads into builds: one builder per missing tile, memory by ticket, replies parked until their data is there.
+//!
+//! A read that finds its pieces in the cache is answered on the spot. Otherwise it is parked at every tile that it
+//! lacks and holds no memory while it waits; the job that builds such a tile answers it. Nothing here blocks a thread
+//! on another read, so any number of reads may wait.
+
+use super::ViewError;
+use super::array::{Part, Rechunked};
+use super::journal::Journal;
+use super::tile::{Seam, Tile, TilePlan, is_held, strike_out};
+use crate::cache::{Cache, Ticket};
+use crate::geometry::{Region, TileId};
+use crate::source::{Counters, SourceError};
+use crate::synthesis::{Failure, Ground, Slots, Target, build, fill_with};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// How often a read may find that what was built for it has been evicted before it could be answered.
+const MAX_ROUNDS: u32 = 64;
+/// Tiles that one read sets going at once.
+const MAX_TILES_PER_ROUND: usize = 64;
+
+/// Answers a read. Called once, on any thread.
+pub type Reply = Box<dyn FnOnce(Result<&[u8], ViewError>) + Send>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Tile(u32, TileId),
+    Seam(u32, u64),
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Entry {
+    Tile(Arc<Tile>),
+    Seam(Arc<Seam>),
+}
+
+/// The reads, the builds and the cache between them.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) arrays: Vec<Rechunked>,
+    pub(super) cache: Arc<Cache<Key, Entry>>,
+    /// Reads parked at each tile that is being built, or waits for memory.
+    flights: Mutex<HashMap<(u32, TileId), Vec<Arc<Read>>>>,
+    /// Held while a seam is looked up and created, so that two builders share it.
+    seam_gate: Mutex<()>,
+    pool: rayon::ThreadPool,
+    slots: Slots,
+    pub(super) counters: Arc<Counters>,
+    pub(super) totals: Totals,
+    pub(super) journal: Journal,
+}
+
+/// Running totals of the reads.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) reads: AtomicU64,
+    pub(super) hits: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) waiting: AtomicU64,
+    pub(super) tiles: AtomicU64,
+    pub(super) build_ns: AtomicU64,
+    pub(super) reply_bytes: AtomicU64,
+}
+
+struct Read {
+    array: u32,
+    state: Mutex<Option<ReadState>>,
+    /// Tiles at which it is parked.
+    outstanding: AtomicUsize,
+}
+
+struct ReadState {
+    parts: Vec<Part>,
+    /// The first part that is not in `out` yet.
+    next: usize,
+    /// Bytes so far, where the read has several parts.
+    out: Vec<u8>,
+    rounds: u32,
+    reply: Reply,
+}
+
+/// What a finished build hands to the reads that were parked at it.
+struct Outcome {
+    tile: TileId,
+    built: Option<Arc<Tile>>,
+    seams: Vec<(u64, Arc<Seam>)>,
+    failures: Vec<Failure>,
+    panicked: bool,
+}
+
+impl Engine {
+    pub(super) fn new(
+        arrays: Vec<Rechunked>,
+        capacity_bytes: u64,
+        scratch_bytes: u64,
+        threads: usize,
+        counters: Arc<Counters>,
+    ) -> Result<Arc<Self>, ViewError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|nth| format!("synthesis-{nth}"))
+            // Without a handler a panic in a pool thread would end the process, and the mount with it.
+            .panic_handler(|_| tracing::error!("a synthesis thread panicked; this is a bug"))
+            .build()
+            .map_err(|error| ViewError::Io(Arc::new(std::io::Error::other(error))))?;
+        Ok(Arc::new(Engine {
+            arrays,
+            cache: Cache::new(capacity_bytes),
+            flights: Mutex::default(),
+            seam_gate: Mutex::default(),
+            pool,
+            slots: Slots::new(scratch_bytes),
+            counters,
+            totals: Totals::default(),
+            journal: Journal::default(),
+        }))
+    }
+
+    /// Reads the bytes `start..end` of virtual file `file`; the range lies within the file.
+    pub(super) fn read(self: &Arc<Self>, array: u32, file: u64, start: u64, end: u64, reply: Reply) {
+        self.totals.reads.fetch_add(1, Relaxed);
+        match self.arrays[array as usize].parts(file, start, end) {
+            Err(error) => self.answer(reply, Err(error)),
+            Ok(parts) => {
+                let state = ReadState { parts, next: 0, out: Vec::new(), rounds: 0, reply };
+                let read = Arc::new(Read { array, state: Mutex::new(None), outstanding: AtomicUsize::new(0) });
+                self.advance(&read, state, None);
+            }
+        }
+    }
+
+    /// Answers `read` if all of its data is there, else parks it at the tiles that it lacks.
+    fn advance(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState, outcome: Option<&Outcome>) {
+        let array = &self.arrays[read.array as usize];
+        if let [Part::Piece(placed)] = state.parts[..] {
+            // The common case: one piece, answered from the tile itself, without a copy.
+            match self.find(read.array, placed.piece, outcome) {
+                Ok(Found::Tile(tile)) => {
+                    if let Some(bytes) = tile.piece(array, placed.piece, placed.offset_bytes, placed.len_bytes) {
+                        return self.answer_hit(state, Ok(bytes));
+                    }
+                }
+                Ok(Found::Seam(seam)) => {
+                    if let Some(bytes) = seam.bytes() {
+                        let start = placed.offset_bytes as usize;
+                        return self.answer_hit(state, Ok(&bytes[start..start + placed.len_bytes as usize]));
+                    }
+                }
+                Ok(Found::Nothing) => {}
+                Err(error) => return self.answer(state.reply, Err(error.into())),
+            }
+        } else {
+            match self.collect(read.array, &mut state, outcome) {
+                Ok(()) if state.next == state.parts.len() => {
+                    let out = std::mem::take(&mut state.out);
+                    return self.answer_hit(state, Ok(&out));
+                }
+                Ok(()) => {}
+                Err(error) => return self.answer(state.reply, Err(error)),
+            }
+        }
+        if let Some(error) = outcome.and_then(|outcome| self.failure(array, &state, outcome)) {
+            return self.answer(state.reply, Err(error));
+        }
+        state.rounds += 1;
+        if state.rounds > MAX_ROUNDS {
+            return self.answer(state.reply, Err(ViewError::Starved { array: array.path().to_owned() }));
+        }
+        if let Err((reply, error)) = self.park(read, state) {
+            self.answer(reply, Err(error.into()));
+        }
+    }
+
+    /// Copies the parts that are there, in order, up to the first that is not.
+    fn collect(&self, array_idx: u32, state: &mut ReadState, outcome: Option<&Outcome>) -> Result<(), ViewError> {
+        let array = &self.arrays[array_idx as usize];
+        if state.out.capacity() == 0 {
+            state.out.reserve_exact(state.parts.iter().map(Part::len_bytes).sum::<u64>() as usize);
+        }
+        while let Some(part) = state.parts.get(state.next) {
+            match *part {
+                Part::Fill { phase, len_bytes } => {
+                    let fill = array.fill().iter().cycle().skip(phase as usize);
+                    state.out.extend(fill.take(len_bytes as usize));
+                }
+                Part::Index { file, offset_bytes, len_bytes } => {
+                    state.out.extend(array.index_bytes(file, offset_bytes, len_bytes)?);
+                }
+                Part::Piece(placed) => match self.find(array_idx, placed.piece, outcome)? {
+                    Found::Tile(tile) => match tile.piece(array, placed.piece, placed.offset_bytes, placed.len_bytes) {
+                        Some(bytes) => state.out.extend_from_slice(bytes),
+                        None => return Ok(()),
+                    },
+                    Found::Seam(seam) => match seam.bytes() {
+                        Some(bytes) => {
+                            let start = placed.offset_bytes as usize;
+                            state.out.extend_from_slice(&bytes[start..start + placed.len_bytes as usize]);
+                        }
+                        None => return Ok(()),
+                    },
+                    Found::Nothing => return Ok(()),
+                },
+            }
+            state.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Looks for a piece in what was just built, then in the cache.
+    fn find(&self, array: u32, piece: u64, outcome: Option<&Outcome>) -> Result<Found, SourceError> {
+        let tiles = self.arrays[array as usize].tiles_of(piece)?;
+        if let [tile] = tiles[..] {
+            if let Some(built) =
+                outcome.filter(|outcome| outcome.tile == tile).and_then(|outcome| outcome.built.as_ref())
+            {
+                return Ok(Found::Tile(Arc::clone(built)));
+            }
+            return Ok(match self.cache.get(&Key::Tile(array, tile)) {
+                Some(Entry::Tile(tile)) => Found::Tile(tile),
+                _ => Found::Nothing,
+            });
+        }
+        let built = outcome.and_then(|outcome| outcome.seams.iter().find(|(built, _)| *built == piece));
+        if let Some((_, seam)) = built.filter(|(_, seam)| seam.bytes().is_some()) {
+            return Ok(Found::Seam(Arc::clone(seam)));
+        }
+        Ok(match self.cache.get(&Key::Seam(array, piece)) {
+            Some(Entry::Seam(seam)) => Found::Seam(seam),
+            _ => Found::Nothing,
+        })
+    }
+
+    /// The reason why a part that is still missing will not come.
+    fn failure(&self, array: &Rechunked, state: &ReadState, outcome: &Outcome) -> Option<ViewError> {
+        if outcome.panicked {
+            return Some(ViewError::Panicked { array: array.path().to_owned() });
+        }
+        state.parts[state.next..].iter().find_map(|part| {
+            let Part::Piece(placed) = part else { return None };
+            let region = array.pieces.piece_region(placed.piece);
+            let failure = outcome.failures.iter().find(|failure| !failure.region.intersect(&region).is_empty())?;
+            Some(ViewError::Source(Arc::clone(&failure.error)))
+        })
+    }
+
+    /// Parks a read at the tiles that it lacks, and sets those going that nobody builds yet.
+    fn park(self: &Arc<Self>, read: &Arc<Read>, state: ReadState) -> Result<(), (Reply, SourceError)> {
+        let array = &self.arrays[read.array as usize];
+        let mut lacking: Vec<(TileId, Region)> = Vec::new();
+        let mut wanted = Vec::new();
+        for part in &state.parts[state.next..] {
+            let Part::Piece(placed) = *part else { continue };
+            if lacking.len() >= MAX_TILES_PER_ROUND {
+                break;
+            }
+            wanted.push(placed.piece);
+            let found = match (array.tiles_of(placed.piece), self.find(read.array, placed.piece, None)) {
+                (Ok(tiles), Ok(found)) => (tiles, found),
+                (Err(error), _) | (_, Err(error)) => return Err((state.reply, error)),
+            };
+            let region = array.pieces.piece_region(placed.piece).clipped(&array.array.source.shape);
+            for tile in found.0 {
+                let is_lacking = match &found.1 {
+                    Found::Seam(seam) => seam.lacks(tile),
+                    // A tile that lacks the piece was built while its source could not be read: try again.
+                    Found::Tile(built) => built.piece(array, placed.piece, 0, 0).is_none(),
+                    Found::Nothing => true,
+                };
+                if is_lacking && lacking.iter().all(|(known, _)| *known != tile) {
+                    lacking.push((tile, region.clone()));
+                }
+            }
+        }
+        if lacking.is_empty() {
+            // Completed between the two looks: look again.
+            self.advance(read, state, None);
+            return Ok(());
+        }
+        self.totals.waiting.fetch_add(1, Relaxed);
+        *lock(&read.state) = Some(state);
+        let mut mine = Vec::new();
+        {
+            let mut flights = lock(&self.flights);
+            read.outstanding.store(lacking.len(), std::sync::atomic::Ordering::Release);
+            for (tile, region) in lacking {
+                flights
+                    .entry((read.array, tile))
+                    .or_insert_with(|| {
+                        mine.push((tile, region));
+                        Vec::new()
+                    })
+                    .push(Arc::clone(read));
+            }
+        }
+        self.start(read.array, mine, &wanted);
+        Ok(())
+    }
+
+    /// Asks for memory for `tiles`, in jobs that fit, and builds them when it is granted.
+    fn start(self: &Arc<Self>, array_idx: u32, tiles: Vec<(TileId, Region)>, wanted: &[u64]) {
+        let array = &self.arrays[array_idx as usize];
+        let max_job_bytes = self.cache.capacity_bytes() / 2;
+        let mut job: Vec<TilePlan> = Vec::new();
+        let mut job_bytes = 0;
+        for (tile, near) in tiles {
+            match TilePlan::new(array, tile, &near, wanted, max_job_bytes / 4) {
+                Ok(plan) => {
+                    if job_bytes + plan.ticket_bytes() > max_job_bytes && !job.is_empty() {
+                        self.submit(array_idx, std::mem::take(&mut job), job_bytes);
+                        job_bytes = 0;
+                    }
+                    job_bytes += plan.ticket_bytes();
+                    job.push(plan);
+                }
+                Err(error) => {
+                    let failure = Failure { region: near, error: Arc::new(error) };
+                    self.land(
+                        array_idx,
+                        &Outcome { tile, built: None, seams: Vec::new(), failures: vec![failure], panicked: false },
+                    );
+                }
+            }
+        }
+        if !job.is_empty() {
+            self.submit(array_idx, job, job_bytes);
+        }
+    }
+
+    fn submit(self: &Arc<Self>, array: u32, job: Vec<TilePlan>, bytes: u64) {
+        let engine = Arc::clone(self);
+        self.cache.request(bytes, move |ticket| {
+            let pool_owner = Arc::clone(&engine);
+            pool_owner.pool.spawn(move || engine.run(array, job, ticket));
+        });
+    }
+
+    /// Builds the tiles of a job one after the other, each on all threads, and answers the reads parked at them.
+    fn run(self: &Arc<Self>, array: u32, job: Vec<TilePlan>, mut ticket: Ticket) {
+        for plan in job {
+            let tile = plan.tile;
+            let began = Instant::now();
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| self.build_tile(array, plan, &mut ticket))).unwrap_or_else(|_| {
+                    self.journal.record("a build panicked; this is a bug".to_owned());
+                    Outcome { tile, built: None, seams: Vec::new(), failures: Vec::new(), panicked: true }
+                });
+            self.totals.tiles.fetch_add(1, Relaxed);
+            self.totals.build_ns.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+            for failure in &outcome.failures {
+                self.journal.record(failure.error.to_string());
+            }
+            self.land(array, &outcome);
+        }
+    }
+
+    fn build_tile(self: &Arc<Self>, array_idx: u32, plan: TilePlan, ticket: &mut Ticket) -> Outcome {
+        let array = &self.arrays[array_idx as usize];
+        let tile_ticket = ticket.split(plan.tile_bytes());
+        let seams: Vec<(u64, Arc<Seam>)> =
+            plan.seams.iter().map(|(piece, needed)| (*piece, self.seam(array_idx, *piece, needed, ticket))).collect();
+        let mut bytes = filled(plan.bytes as usize, array.fill());
+        let mut slots = plan.slots;
+        let failures = {
+            let targets = targets(array, &plan.hull, &slots, &mut bytes, plan.tile, &seams);
+            let Ok(tiling) = array.tiling(&plan.share.coverage) else { unreachable!("planning has chosen the tiling") };
+            let ground =
+                Ground { reader: &array.reader, tiling, pieces: &array.pieces, fill: array.fill(), slots: &self.slots };
+            build(ground, &plan.share, &plan.hull, &targets, &|file| array.stamp_of(file))
+        };
+        let is_hit = |region: &Region| failures.iter().any(|failure| !failure.region.intersect(region).is_empty());
+        if !failures.is_empty() {
+            for (nth, indices) in plan.hull.positions().enumerate() {
+                if is_held(slots[nth]) && is_hit(&array.pieces.piece_region_at(&indices)) {
+                    strike_out(&mut slots, nth);
+                }
+            }
+        }
+        for (piece, seam) in &seams {
+            if !is_hit(&array.pieces.piece_region(*piece)) {
+                seam.contribute(plan.tile);
+            }
+        }
+        let tile = Arc::new(Tile { hull: plan.hull, slots, bytes, _ticket: tile_ticket });
+        self.cache.insert(Key::Tile(array_idx, plan.tile), Entry::Tile(Arc::clone(&tile)));
+        Outcome { tile: plan.tile, built: Some(tile), seams, failures, panicked: false }
+    }
+
+    /// The seam of a piece: the one that exists, else a new one paid from `ticket`.
+    fn seam(&self, array_idx: u32, piece: u64, needed: &[TileId], ticket: &mut Ticket) -> Arc<Seam> {
+        let array = &self.arrays[array_idx as usize];
+        let key = Key::Seam(array_idx, piece);
+        let _gate = lock(&self.seam_gate);
+        if let Some(Entry::Seam(seam)) = self.cache.get(&key) {
+            return seam;
+        }
+        let n_bytes = array.pieces.region_bytes(&array.pieces.piece_region(piece));
+        let bytes = filled(n_bytes as usize, array.fill()).into_boxed_slice();
+        let seam = Arc::new(Seam::new(needed.to_vec(), bytes, ticket.split(n_bytes)));
+        self.cache.insert(key, Entry::Seam(Arc::clone(&seam)));
+        seam
+    }
+
+    /// Ends a flight, and lets the reads go on that waited for nothing else.
+    fn land(self: &Arc<Self>, array: u32, outcome: &Outcome) {
+        let parked = lock(&self.flights).remove(&(array, outcome.tile)).unwrap_or_default();
+        for read in parked {
+            if read.outstanding.fetch_sub(1, AcqRel) == 1 {
+                self.totals.waiting.fetch_sub(1, Relaxed);
+                let state = lock(&read.state).take();
+                if let Some(state) = state {
+                    self.advance(&read, state, Some(outcome));
+                }
+            }
+        }
+    }
+
+    fn answer_hit(&self, state: ReadState, bytes: Result<&[u8], ViewError>) {
+        if state.rounds == 0 {
+            self.totals.hits.fetch_add(1, Relaxed);
+        }
+        self.answer(state.reply, bytes);
+    }
+
+    fn answer(&self, reply: Reply, bytes: Result<&[u8], ViewError>) {
+        match &bytes {
+            Ok(bytes) => self.totals.reply_bytes.fetch_add(bytes.len() as u64, Relaxed),
+            Err(_) => self.totals.failed.fetch_add(1, Relaxed),
+        };
+        reply(bytes);
+    }
+}
+
+enum Found {
+    Tile(Arc<Tile>),
+    Seam(Arc<Seam>),
+    Nothing,
+}
+
+/// One target for each piece of the hull: its part of the tile's bytes, or its seam if that still lacks this tile.
+fn targets<'a>(
+    array: &Rechunked,
+    hull: &Region,
+    slots: &[u64],
+    mut bytes: &'a mut [u8],
+    tile: TileId,
+    seams: &'a [(u64, Arc<Seam>)],
+) -> Vec<Option<Target<'a>>> {
+    let by_piece: HashMap<u64, &Arc<Seam>> = seams.iter().map(|(piece, seam)| (*piece, seam)).collect();
+    hull.positions()
+        .zip(slots)
+        .map(|(indices, &slot)| {
+            if is_held(slot) {
+                let len = array.pieces.region_bytes(&array.pieces.piece_region_at(&indices)) as usize;
+                let (piece, rest) = std::mem::take(&mut bytes).split_at_mut(len);
+                bytes = rest;
+                return Some(Target::Tile(Mutex::new(piece)));
+            }
+            let seam = by_piece.get(&crate::geometry::ravel(&indices, array.pieces.piece_grid()))?;
+            seam.lacks(tile).then_some(Target::Seam(&seam.open))
+        })
+        .collect()
+}
+
+/// `len` bytes of fill value. Zeros come straight from the allocator.
+fn filled(len: usize, fill: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    if fill.iter().any(|&byte| byte != 0) {
+        fill_with(&mut bytes, fill);
+    }
+    bytes
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Read {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Read").field("array", &self.array).finish_non_exhaustive()
+    }
+}

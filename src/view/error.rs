@@ -1,0 +1,72 @@
+//! What can go wrong behind the one door. The mount turns each into an errno.
+
+use crate::source::SourceError;
+use std::io;
+use std::sync::Arc;
+
+/// A failed look-up, listing or read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ViewError {
+    /// Provably absent. The only error that readers may take for "no such chunk".
+    #[error("no such file")]
+    NotFound,
+    /// A name was looked up in something that is no directory.
+    #[error("not a directory")]
+    NotADirectory,
+    /// A directory was read as a file.
+    #[error("is a directory")]
+    IsADirectory,
+    /// A source chunk could not be read or decoded.
+    #[error(transparent)]
+    Source(Arc<SourceError>),
+    /// A file that is shown as it is in the source is no longer what it was when it was looked up.
+    #[error("changed since it was looked up; open it again")]
+    Stale,
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(Arc<io::Error>),
+    /// What was built for a read was evicted again and again before the read could be answered.
+    #[error("array '{array}': memory is too small for this read; mount with a larger --memory")]
+    Starved {
+        /// Array path.
+        array: String,
+    },
+    /// A build panicked.
+    #[error("array '{array}': internal error while building a virtual chunk; please report it")]
+    Panicked {
+        /// Array path.
+        array: String,
+    },
+    /// The view cannot be opened within the memory allowed.
+    #[error("--memory {given} is too small: this store needs at least {needed} (largest source chunk decoded: {leaf})")]
+    TooLittleMemory {
+        /// What was allowed.
+        given: String,
+        /// What is needed.
+        needed: String,
+        /// Decoded size of the largest source chunk.
+        leaf: String,
+    },
+}
+
+impl From<SourceError> for ViewError {
+    fn from(error: SourceError) -> Self {
+        ViewError::Source(Arc::new(error))
+    }
+}
+
+impl From<Arc<SourceError>> for ViewError {
+    fn from(error: Arc<SourceError>) -> Self {
+        ViewError::Source(error)
+    }
+}
+
+impl ViewError {
+    /// `NotFound` for what is provably absent, else the error as it is.
+    pub(super) fn from_host(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ViewError::NotFound,
+            _ => ViewError::Io(Arc::new(error)),
+        }
+    }
+}

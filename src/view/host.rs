@@ -1,0 +1,92 @@
+//! Files and directories shown as they are in the source: byte for byte, and never through a Zarr library.
+
+use super::{Stat, ViewError};
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Buffer for directory entries.
+const LIST_BYTES: usize = 32 << 10;
+
+/// The state of a host file when it was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HostStamp {
+    /// A directory (else a regular file).
+    pub is_directory: bool,
+    /// Device.
+    pub device: u64,
+    /// Inode number on that device.
+    pub inode: u64,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+impl HostStamp {
+    /// Looks at `path`, following symbolic links.
+    pub(super) fn of(path: &Path) -> Result<Self, ViewError> {
+        std::fs::metadata(path).map(|metadata| Self::from(&metadata)).map_err(ViewError::from_host)
+    }
+
+    /// As `stat` tells it.
+    pub(super) fn stat(&self) -> Stat {
+        Stat { is_directory: self.is_directory, size_bytes: self.size_bytes, mtime_ns: self.mtime_ns }
+    }
+}
+
+impl From<&Metadata> for HostStamp {
+    fn from(metadata: &Metadata) -> Self {
+        HostStamp {
+            is_directory: metadata.is_dir(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size_bytes: metadata.size(),
+            mtime_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
+pub(super) fn read(path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Result<Vec<u8>, ViewError> {
+    // A file that could be looked up and is gone now has changed; it must not look absent.
+    let file = File::open(path).map_err(|error| match ViewError::from_host(error) {
+        ViewError::NotFound => ViewError::Stale,
+        other => other,
+    })?;
+    let metadata = file.metadata().map_err(|error| ViewError::Io(Arc::new(error)))?;
+    if HostStamp::from(&metadata) != *stamp {
+        return Err(ViewError::Stale);
+    }
+    let len = len.min(stamp.size_bytes.saturating_sub(offset));
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, offset).map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => ViewError::Stale,
+        _ => ViewError::Io(Arc::new(error)),
+    })?;
+    Ok(bytes)
+}
+
+/// Lists `path` from the host's own position `from`; `emit` gets the position after each entry.
+pub(super) fn list(path: &Path, from: u64, emit: &mut dyn FnMut(u64, &OsStr) -> bool) -> Result<(), ViewError> {
+    let failed = |error: rustix::io::Errno| ViewError::Io(Arc::new(error.into()));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+    if from > 0 {
+        rustix::fs::seek(&directory, SeekFrom::Start(from)).map_err(failed)?;
+    }
+    let mut buffer = [MaybeUninit::uninit(); LIST_BYTES];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(failed)?;
+        if !emit(entry.next_entry_cookie(), OsStr::from_bytes(entry.file_name().to_bytes())) {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! Opening a view: the table of directories, and how the memory allowed is divided.
+
+use super::array::{Limits, Rechunked};
+use super::engine::Engine;
+use super::{DOCUMENT, Directory, V2_DOCUMENTS, View, ViewError};
+use crate::source::Counters;
+use crate::synthesis;
+use crate::zarr::{Projection, VirtualArray};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The process itself: code, stacks, documents, requests being answered, tables of stamps.
+const BASE_BYTES: u64 = 48 << 20;
+/// Less than this for tiles is no cache.
+const MIN_CACHE_BYTES: u64 = 24 << 20;
+/// Pieces of virtual chunks are no larger: a slab of a huge chunk at a time.
+const MAX_PIECE_BYTES: u64 = 32 << 20;
+
+/// How a view is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bound on the memory of the whole process, bytes.
+    pub memory_bytes: u64,
+    /// Threads that decode.
+    pub threads: usize,
+    /// Tiles are no larger than this even where memory allows; tests make seams and slabs of small stores with it.
+    pub max_tile_bytes: Option<u64>,
+}
+
+/// What reading one array of the view takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayCost {
+    /// Array path.
+    pub path: String,
+    /// Source chunk files on which one virtual chunk draws.
+    pub first_read_files: u64,
+    /// Most bytes decoded for one virtual chunk, if its source chunks must be decoded whole.
+    pub first_read_decoded_bytes: u64,
+    /// Bytes decoded for every virtual chunk together, each source chunk once.
+    pub sweep_decoded_bytes: u64,
+}
+
+impl View {
+    /// Opens the view of the store at `root` that `projection` describes.
+    ///
+    /// # Errors
+    /// Where an array cannot be decoded, or `memory_bytes` is too little for its largest source chunk.
+    pub fn open(root: &Path, projection: Projection, options: Options) -> Result<Arc<View>, ViewError> {
+        let counters = Arc::new(Counters::default());
+        let mut documents = projection.documents;
+        let memory = Memory::divide(&projection.arrays, options)?;
+        let mut tree = Tree::new(root);
+        for path in projection.group_paths.iter().chain(&projection.array_paths) {
+            if let Some(text) = documents.remove(path.as_str()) {
+                let at = tree.directory(path);
+                tree.set_document(at, text);
+            }
+        }
+        let mut arrays = Vec::new();
+        for array in projection.arrays {
+            let at = tree.directory(&array.source.path);
+            tree.directories[at as usize].array = Some(arrays.len() as u32);
+            arrays.push(Rechunked::new(root, array, memory.limits, Arc::clone(&counters))?);
+        }
+        let engine = Engine::new(arrays, memory.cache_bytes, memory.scratch_bytes, options.threads, counters)?;
+        Ok(Arc::new(View {
+            root: root.to_owned(),
+            directories: tree.directories,
+            engine,
+            memory_bytes: options.memory_bytes,
+        }))
+    }
+
+    /// What reading takes, per array: arithmetic, nothing is read.
+    pub fn costs(&self) -> Vec<ArrayCost> {
+        self.engine.arrays.iter().map(Rechunked::cost).collect()
+    }
+}
+
+/// The directories that have something virtual in or below them; the root is always one.
+struct Tree<'a> {
+    root: &'a Path,
+    directories: Vec<Directory>,
+    by_path: BTreeMap<String, u32>,
+}
+
+impl<'a> Tree<'a> {
+    fn new(root: &'a Path) -> Self {
+        let mut tree = Tree { root, directories: Vec::new(), by_path: BTreeMap::new() };
+        tree.directory("");
+        tree
+    }
+
+    /// The directory at a store path; it and its parents enter the table.
+    fn directory(&mut self, path: &str) -> u32 {
+        if let Some(&at) = self.by_path.get(path) {
+            return at;
+        }
+        let parent = (!path.is_empty()).then(|| match path.rsplit_once('/') {
+            Some((parent, name)) => (self.directory(parent), name),
+            None => (self.directory(""), path),
+        });
+        let at = self.directories.len() as u32;
+        self.directories.push(Directory {
+            path: self.root.join(path),
+            document: None,
+            document_mtime_ns: 0,
+            array: None,
+            children: HashMap::new(),
+        });
+        self.by_path.insert(path.to_owned(), at);
+        if let Some((parent, name)) = parent {
+            self.directories[parent as usize].children.insert(name.into(), at);
+        }
+        at
+    }
+
+    /// A virtual document is as old as the youngest source document of its node.
+    fn set_document(&mut self, at: u32, text: String) {
+        let directory = &mut self.directories[at as usize];
+        let names = V2_DOCUMENTS.iter().chain([&DOCUMENT]);
+        let stamps = names.filter_map(|name| super::host::HostStamp::of(&directory.path.join(name)).ok());
+        directory.document_mtime_ns = stamps.map(|stamp| stamp.mtime_ns).max().unwrap_or(0);
+        directory.document = Some(text);
+    }
+}
+
+/// How the memory allowed is divided.
+#[derive(Debug)]
+struct Memory {
+    cache_bytes: u64,
+    scratch_bytes: u64,
+    limits: Limits,
+}
+
+impl Memory {
+    /// Base, scratch for decoding (one group per thread, or fewer at a time where they are large), the rest for tiles.
+    fn divide(arrays: &[VirtualArray], options: Options) -> Result<Self, ViewError> {
+        let leaf_bytes = arrays.iter().map(|array| crate::source::leaf_bytes(&array.source)).max().unwrap_or(0);
+        let group_bytes = synthesis::most_scratch_bytes(leaf_bytes);
+        let least = BASE_BYTES + group_bytes + MIN_CACHE_BYTES;
+        if options.memory_bytes < least {
+            let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
+            return Err(ViewError::TooLittleMemory {
+                given: mib(options.memory_bytes),
+                needed: mib(least),
+                leaf: mib(leaf_bytes),
+            });
+        }
+        let wanted = group_bytes.saturating_mul(options.threads.max(1) as u64);
+        let scratch_bytes = wanted.min((options.memory_bytes / 4).max(group_bytes));
+        let cache_bytes = options.memory_bytes.saturating_sub(BASE_BYTES + scratch_bytes).max(MIN_CACHE_BYTES);
+        // A third: while one tile is built, another is read and a third may be evicted.
+        let max_tile_bytes = (cache_bytes / 3).min(options.max_tile_bytes.unwrap_or(u64::MAX));
+        let limits = Limits { max_tile_bytes, max_piece_bytes: MAX_PIECE_BYTES.min(max_tile_bytes / 4) };
+        Ok(Memory { cache_bytes, scratch_bytes, limits })
+    }
+}

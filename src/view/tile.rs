@@ -1,0 +1,169 @@
+//! What the cache holds: tiles, and the seams between them.
+
+use super::array::Rechunked;
+use crate::cache::Ticket;
+use crate::geometry::{LeafShare, Region, TileId, ravel, unravel};
+use crate::source::SourceError;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Marks a piece of a tile's hull that the tile does not hold.
+const NO_SLOT: u64 = u64::MAX;
+/// Bytes of bookkeeping per piece of a tile's hull.
+const SLOT_BYTES: u64 = size_of::<u64>() as u64;
+
+/// Which pieces a tile holds whole, which it shares with others, and what memory that takes.
+#[derive(Debug)]
+pub(super) struct TilePlan {
+    pub(super) tile: TileId,
+    pub(super) share: LeafShare,
+    /// Pieces touched, a region of the piece grid.
+    pub(super) hull: Region,
+    /// For each piece of the hull where it starts in the tile's bytes, or [`NO_SLOT`].
+    pub(super) slots: Vec<u64>,
+    /// Pieces that draw on other tiles too, with the tiles that they need.
+    pub(super) seams: Vec<(u64, Vec<TileId>)>,
+    pub(super) bytes: u64,
+    pub(super) seam_bytes: u64,
+}
+
+impl TilePlan {
+    /// Plans `tile`. Seams beyond `max_seam_bytes` are left out, except `wanted` ones: they are only a convenience.
+    pub(super) fn new(
+        array: &Rechunked,
+        tile: TileId,
+        near: &Region,
+        wanted: &[u64],
+        max_seam_bytes: u64,
+    ) -> Result<Self, SourceError> {
+        let tiling = array.tiling(near)?;
+        let share = tiling.share(tile);
+        let pieces = &array.pieces;
+        let mut plan = TilePlan {
+            tile,
+            hull: if share.coverage.is_empty() {
+                Region::whole(&vec![0; share.coverage.rank()])
+            } else {
+                pieces.touched(&share.coverage)
+            },
+            share,
+            slots: Vec::new(),
+            seams: Vec::new(),
+            bytes: 0,
+            seam_bytes: 0,
+        };
+        for indices in plan.hull.positions() {
+            let region = pieces.piece_region_at(&indices);
+            let bytes = pieces.region_bytes(&region);
+            let tiles = tiling.tiles_of(&region);
+            let mut slot = NO_SLOT;
+            if tiles == [tile] {
+                slot = plan.bytes;
+                plan.bytes += bytes;
+            } else if tiles.contains(&tile) {
+                let piece = ravel(&indices, pieces.piece_grid());
+                if plan.seam_bytes + bytes <= max_seam_bytes || wanted.contains(&piece) {
+                    plan.seam_bytes += bytes;
+                    plan.seams.push((piece, tiles));
+                }
+            }
+            plan.slots.push(slot);
+        }
+        Ok(plan)
+    }
+
+    /// Everything that must be asked for before building.
+    pub(super) fn ticket_bytes(&self) -> u64 {
+        self.tile_bytes() + self.seam_bytes
+    }
+
+    /// The tile's own memory.
+    pub(super) fn tile_bytes(&self) -> u64 {
+        self.bytes + self.slots.len() as u64 * SLOT_BYTES
+    }
+}
+
+/// A built tile: the bytes of every piece that lies in it whole.
+#[derive(Debug)]
+pub(super) struct Tile {
+    pub(super) hull: Region,
+    pub(super) slots: Vec<u64>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) _ticket: Ticket,
+}
+
+impl Tile {
+    /// The bytes `offset..offset + len` of `piece`, if the tile holds it.
+    pub(super) fn piece(&self, array: &Rechunked, piece: u64, offset: u64, len: u64) -> Option<&[u8]> {
+        let indices = unravel(piece, array.pieces.piece_grid());
+        if indices.iter().zip(&self.hull.start).any(|(idx, start)| idx < start)
+            || indices.iter().zip(&self.hull.end).any(|(idx, end)| idx >= end)
+        {
+            return None;
+        }
+        let nth: Vec<u64> = indices.iter().zip(&self.hull.start).map(|(idx, start)| idx - start).collect();
+        let slot = *self.slots.get(ravel(&nth, &self.hull.shape()) as usize)?;
+        if slot == NO_SLOT {
+            return None;
+        }
+        let start = (slot + offset) as usize;
+        self.bytes.get(start..start + len as usize)
+    }
+}
+
+/// Takes a piece out of a tile's table: it could not be built.
+pub(super) fn strike_out(slots: &mut [u64], nth: usize) {
+    slots[nth] = NO_SLOT;
+}
+
+/// Whether a slot holds a piece.
+pub(super) fn is_held(slot: u64) -> bool {
+    slot != NO_SLOT
+}
+
+/// A piece that several tiles fill, each its part.
+#[derive(Debug)]
+pub(super) struct Seam {
+    /// Every tile that must contribute.
+    needed: Vec<TileId>,
+    /// Until complete: the bytes, and who has contributed.
+    pub(super) open: Mutex<Option<Box<[u8]>>>,
+    done: Mutex<Vec<TileId>>,
+    complete: OnceLock<Box<[u8]>>,
+    _ticket: Ticket,
+}
+
+impl Seam {
+    /// An empty seam; `bytes` are pre-filled with fill value.
+    pub(super) fn new(needed: Vec<TileId>, bytes: Box<[u8]>, ticket: Ticket) -> Self {
+        let (open, done) = (Mutex::new(Some(bytes)), Mutex::new(Vec::new()));
+        Seam { needed, open, done, complete: OnceLock::new(), _ticket: ticket }
+    }
+
+    /// Whether `tile` still has to contribute.
+    pub(super) fn lacks(&self, tile: TileId) -> bool {
+        self.complete.get().is_none() && !lock(&self.done).contains(&tile)
+    }
+
+    /// Records that `tile` has placed its part.
+    pub(super) fn contribute(&self, tile: TileId) {
+        let mut done = lock(&self.done);
+        if !done.contains(&tile) {
+            done.push(tile);
+        }
+        if self.needed.iter().all(|needed| done.contains(needed))
+            && let Some(bytes) = lock(&self.open).take()
+        {
+            // Set once only: the bytes were there to take.
+            drop(self.complete.set(bytes));
+        }
+    }
+
+    /// The bytes, once complete.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        self.complete.get().map(|bytes| &**bytes)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
