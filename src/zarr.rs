@@ -1,13 +1,29 @@
 //! Names and documents: source metadata in, virtual metadata out. No I/O; never panics on what a file can contain.
+//!
+//! Bottom up: `json` and `splice` read and change texts; `data_type`, `fill`, `codecs` and `array` understand one
+//! array; `v2` turns documents of Zarr v2 into those of v3; `layout`, `select` and `chunking` settle what the user
+//! wants; `consolidated` and `project` write the documents of the view.
 
 pub mod array;
+mod chunking;
 pub mod codecs;
+mod consolidated;
 pub mod data_type;
 pub mod fill;
 pub mod hierarchy;
 pub mod json;
+pub mod layout;
 mod minifloat;
+pub mod project;
+mod select;
+pub mod size;
 pub mod splice;
 mod types;
+pub mod v2;
 
+pub use array::ArrayNode;
+pub use hierarchy::{Document, Hierarchy, NodeDocs};
+pub use layout::{Layout, LayoutError};
+pub use project::{Nodes, Passed, Projection, project, read_nodes};
+pub use size::{Size, format_bytes, parse_size};
 pub use types::{Encoding, KeyEncoding, KeyStyle, Sharding, SourceArray, VirtualArray};
