@@ -133,7 +133,7 @@ fn key_encoding(encoding: &Value<'_>) -> Result<KeyEncoding, String> {
         Some(value) => match value.string().as_deref() {
             Some("/") => '/',
             Some(".") => '.',
-            _ => return Err(format!("its chunk keys are separated by {}", value.text())),
+            _ => return Err(format!("its chunk keys are separated by {}", value.brief())),
         },
     };
     Ok(KeyEncoding { style, separator })

@@ -59,7 +59,7 @@ const VARIABLE: &[&str] = &["string", "bytes", "binary", "variable_length_bytes"
 /// # Errors
 /// One line that names the type, when its elements have no fixed size or it is not known.
 pub fn parse(value: &Value<'_>) -> Result<DataType, String> {
-    let name = value.extension_name().ok_or_else(|| format!("the data type {} has no name", value.text()))?;
+    let name = value.extension_name().ok_or_else(|| format!("the data type {} has no name", value.brief()))?;
     let layout = item_layout(&name, value)?;
     let data_type = DataType { name, layout };
     match data_type.item_bytes() {

@@ -19,16 +19,8 @@ pub fn parse(value: &Value<'_>, data_type: &DataType) -> Result<Vec<u8>, String>
     let mut item = Vec::with_capacity(data_type.item_bytes());
     match push(value, data_type, &mut item) {
         Some(()) if item.len() == data_type.item_bytes() => Ok(item),
-        _ => Err(format!("fill value {} does not fit data type {}", shorten(value.text()), data_type.name)),
+        _ => Err(format!("fill value {} does not fit data type {}", value.brief(), data_type.name)),
     }
-}
-
-fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().take(40).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if short.len() < text.len() {
-        short.push_str("...");
-    }
-    short
 }
 
 fn push(value: &Value<'_>, data_type: &DataType, item: &mut Vec<u8>) -> Option<()> {

@@ -84,6 +84,18 @@ impl<'t> Value<'t> {
         self.source.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// The value on one line of at most 60 characters, for messages.
+    pub fn brief(&self) -> String {
+        const SHOWN: usize = 60;
+        let mut words = self.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some((end, _)) = words.char_indices().nth(SHOWN) {
+            words.truncate(end);
+            words.push_str("...");
+        }
+        words.retain(|c| !c.is_control());
+        words
+    }
+
     /// Where the value stands, in bytes.
     pub fn span(&self) -> Range<usize> {
         self.start..self.end

@@ -86,16 +86,25 @@ impl Wishes {
         Ok(())
     }
 
-    /// Every dimension named for all arrays must be one of some array.
+    /// Every dimension named must be one of some array that it is named for.
     fn check_dimensions(&self, arrays: &[ArrayNode]) -> Result<(), LayoutError> {
-        let specs = self.chunks.iter().chain(&self.shards).filter(|(_, pattern)| pattern.is_none());
-        let named = specs.flat_map(|(spec, _)| spec.lengths.iter().map(|(dimension, _)| dimension));
-        for dimension in named.chain(&self.along) {
-            if !arrays.iter().any(|array| axis_of(array, dimension, false).is_some()) {
-                return Err(LayoutError::UnknownDimension { dimension: dimension.clone(), known: dimensions(arrays) });
+        let check = |dimension: &String, pattern: Option<&Pattern>| {
+            let meant = |array: &&ArrayNode| pattern.is_none_or(|pattern| pattern.matches(&array.path));
+            if arrays.iter().filter(meant).any(|array| axis_of(array, dimension, pattern.is_some()).is_some()) {
+                return Ok(());
             }
+            let meant: Vec<ArrayNode> = arrays.iter().filter(meant).cloned().collect();
+            Err(LayoutError::UnknownDimension { dimension: dimension.clone(), known: dimensions(&meant) })
+        };
+        for (spec, pattern) in self.chunks.iter().chain(&self.shards) {
+            // One array alone gets the message that names it.
+            let pattern = pattern.as_ref();
+            if pattern.is_some_and(|pattern| !pattern.is_glob) {
+                continue;
+            }
+            spec.lengths.iter().try_for_each(|(dimension, _)| check(dimension, pattern))?;
         }
-        Ok(())
+        self.along.iter().try_for_each(|dimension| check(dimension, None))
     }
 }
 
@@ -120,7 +129,7 @@ pub(super) fn select<'a>(arrays: &'a [ArrayNode], layout: &Layout) -> Result<Sel
         }
     }
     if selected.rechunked.is_empty() {
-        return Err(nothing_left(arrays, &selected));
+        return Err(nothing_left(arrays, &selected, wishes.include.is_empty()));
     }
     Ok(selected)
 }
@@ -153,6 +162,9 @@ impl Wishes {
         let along = if by_itself { None } else { self.along.as_deref() };
         let chunk_specs = if by_itself { own_chunks } else { global(&self.chunks) };
         let shard_specs = if own_shards.is_empty() { global(&self.shards) } else { own_shards };
+        if along.is_none() && chunk_specs.is_empty() && shard_specs.is_empty() {
+            return Ok(None);
+        }
         let rest = if along.is_some() { Length::Auto } else { Length::Source };
         let mut chunks = match resolve(array, &chunk_specs, rest, by_itself) {
             Ok(lengths) => lengths,
@@ -271,10 +283,11 @@ pub(super) fn suggestion(arrays: &[ArrayNode]) -> String {
     }
 }
 
-fn nothing_left(arrays: &[ArrayNode], selected: &Selected<'_>) -> LayoutError {
+fn nothing_left(arrays: &[ArrayNode], selected: &Selected<'_>, any_array: bool) -> LayoutError {
     let reason = match selected.refused.first() {
         Some((array, reason)) => format!("{} matches but cannot be: {reason}", display_path(&array.path)),
         None if arrays.is_empty() => "the store has no arrays; give one that has".to_owned(),
+        None if !any_array => "no array of --array has every dimension of the layout; drop --array or name others".to_owned(),
         None => format!(
             "no array of two axes or more has every dimension of the layout; name one with --array, of {}",
             listed(arrays.iter().map(|array| display_path(&array.path)).collect())

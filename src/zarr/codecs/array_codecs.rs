@@ -29,7 +29,7 @@ pub(super) struct Shard<'v, 't> {
 }
 
 fn name(codec: &Value<'_>) -> Result<String, String> {
-    codec.extension_name().ok_or_else(|| format!("the codec {} has no name", codec.text()))
+    codec.extension_name().ok_or_else(|| format!("the codec {} has no name", codec.brief()))
 }
 
 fn is_named(codec: &Value<'_>, names: &[&str]) -> bool {
@@ -50,7 +50,7 @@ pub(super) fn endian(bytes: &Value<'_>, data_type: &DataType) -> Result<Option<E
         Some(value) => match value.string().as_deref() {
             Some("little") => Ok(Some(Endian::Little)),
             Some("big") => Ok(Some(Endian::Big)),
-            _ => Err(format!("codec bytes with the endian {} is not supported", value.text())),
+            _ => Err(format!("codec bytes with the endian {} is not supported", value.brief())),
         },
     }
 }

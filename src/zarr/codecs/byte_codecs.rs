@@ -10,7 +10,7 @@ pub(super) const LZ4: &str = r#"{"name":"numcodecs.lz4","configuration":{}}"#;
 /// # Errors
 /// One line that names the codec, if it cannot be decoded.
 pub(super) fn normalise(codec: &Value<'_>, item_bytes: usize) -> Result<String, String> {
-    let name = codec.extension_name().ok_or_else(|| format!("the codec {} has no name", codec.text()))?;
+    let name = codec.extension_name().ok_or_else(|| format!("the codec {} has no name", codec.brief()))?;
     let level = |low: i128, high: i128, default: i128| {
         let level = codec.configured("level").and_then(Value::as_integer);
         level.filter(|level| (low..=high).contains(level)).unwrap_or(default)
@@ -21,7 +21,7 @@ pub(super) fn normalise(codec: &Value<'_>, item_bytes: usize) -> Result<String, 
         Some(value) => match value.string().as_deref() {
             Some("start") => Ok("start"),
             Some("end") => Ok("end"),
-            _ => Err(format!("codec {name} with the location {} is not supported", value.text())),
+            _ => Err(format!("codec {name} with the location {} is not supported", value.brief())),
         },
     };
     match name.as_str() {

@@ -60,8 +60,6 @@ fn encode(value: &Value<'_>, dtype: &Dtype) -> Option<String> {
             }
             _ => None,
         },
-        Class::Text if dtype.item_bytes.is_none() => Some(spelled),
-        Class::Bytes if dtype.item_bytes.is_none() => Some(spelled),
         Class::Text | Class::Bytes | Class::Time => None,
     }
 }

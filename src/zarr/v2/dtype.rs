@@ -102,11 +102,11 @@ fn time(kind: char, rest: &str, order: char) -> Option<Dtype> {
 
 /// A list of `[name, dtype]`; v3 knows neither byte orders nor shapes inside.
 fn structured(value: &Value<'_>) -> Result<Dtype, String> {
-    let fields = value.elements().ok_or_else(|| format!("dtype {}", value.text()))?;
+    let fields = value.elements().ok_or_else(|| format!("dtype {}", value.brief()))?;
     let mut spelled = Vec::new();
     let mut item_bytes = 0;
     for field in fields {
-        let refused = || format!("dtype with the field {}", field.text());
+        let refused = || format!("dtype with the field {}", field.brief());
         let Some([name, dtype]) = field.elements() else { return Err(refused()) };
         let inner = Dtype::parse(dtype, &[])?;
         let name = name.string().ok_or_else(refused)?;

@@ -11,7 +11,7 @@ use crate::zarr::{data_type, fill, json};
 pub(super) fn convert(value: Option<&Value<'_>>, dtype: &Dtype) -> Result<String, String> {
     let spelled = match value.filter(|value| !value.is_null()) {
         None => default(dtype),
-        Some(value) => spell(value, dtype).ok_or_else(|| format!("fill value {}", value.text()))?,
+        Some(value) => spell(value, dtype).ok_or_else(|| format!("fill value {}", value.brief()))?,
     };
     // The types of fixed size are read at once, so that a wrong value is found here and not by each reader.
     if dtype.item_bytes.is_some() {

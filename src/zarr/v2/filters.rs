@@ -34,7 +34,7 @@ pub(super) fn codecs(
     let mut endian = dtype.endian;
     let mut is_bytes = false;
     for codec in filters.iter().chain(compressor) {
-        let id = codec.get("id").and_then(Value::string).ok_or_else(|| format!("the codec {}", codec.text()))?;
+        let id = codec.get("id").and_then(Value::string).ok_or_else(|| format!("the codec {}", codec.brief()))?;
         if ON_ARRAYS.contains(&id.as_str()) && !is_bytes && dtype.serializer.is_none() {
             endian = encoded_endian(codec).or(endian);
             codecs.push(numcodecs(&id, codec)?);
@@ -77,7 +77,7 @@ fn encoded_endian(codec: &Value<'_>) -> Option<Endian> {
 /// A codec that v3 knows under numcodecs' name, with its configuration as it is.
 fn numcodecs(id: &str, codec: &Value<'_>) -> Result<String, String> {
     let configuration = splice::edit_object(codec.text(), &[("id", Edit::Remove)]);
-    let configuration = configuration.map_err(|_| format!("the codec {}", codec.text()))?;
+    let configuration = configuration.map_err(|_| format!("the codec {}", codec.brief()))?;
     Ok(format!(r#"{{"name": "numcodecs.{id}", "configuration": {configuration}}}"#))
 }
 
