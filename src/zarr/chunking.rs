@@ -202,7 +202,7 @@ mod tests {
             (10485.76, vec![47287, 40, 2], vec![131, 40, 2]),
             (27.0, vec![100, 100, 100], vec![3, 3, 3]),
             (0.1, vec![100], vec![1]),
-            (1e30, vec![7, 0 + 5], vec![7, 5]),
+            (1e30, vec![7, 5], vec![7, 5]),
         ] {
             let mut shares = share_out(budget, limits.into_iter().enumerate().collect());
             shares.sort();

@@ -117,7 +117,7 @@ fn float(name: &str) -> Option<&'static str> {
 /// Bytes of `r16` and its like.
 fn raw_bits(name: &str) -> Option<usize> {
     let bits: usize = name.strip_prefix('r')?.parse().ok()?;
-    (bits > 0 && bits % 8 == 0).then_some(bits / 8)
+    (bits > 0 && bits.is_multiple_of(8)).then_some(bits / 8)
 }
 
 /// Fields spelled `["a", "int32"]` (structured) or `{"name": "a", "data_type": "int32"}` (struct).

@@ -220,7 +220,8 @@ fn rewrite_groups(
         let document = json::parse(&node.text).map_err(|error| LayoutError::json(path, &error))?;
         let carries = consolidated::carried(&document).is_some();
         let differs = stale.contains(path) || changed.iter().any(|other| below(other, path).is_some());
-        if (carries && differs) || (path.is_empty() && (differs || !carries)) {
+        let needs_copy = if carries { differs } else { path.is_empty() };
+        if needs_copy {
             let copy = Edit::Set(consolidated::build(path, shown));
             let text = splice::edit_object(&node.text, &[("consolidated_metadata", copy)]);
             documents.insert(path.clone(), text.map_err(|error| LayoutError::json(path, &error))?);

@@ -208,8 +208,8 @@ pub(super) fn documents(codecs: &[Value<'_>], shape: &[u64], data_type: &DataTyp
             documents.push(document);
             for codec in remaining {
                 let document = byte_codecs::normalise(codec, data_type.item_bytes())?;
-                if document == byte_codecs::LZ4 {
-                    return Err("codec numcodecs.lz4 is not supported after these codecs".to_owned());
+                if byte_codecs::is_ours(&document) {
+                    return Err(format!("codec {} is not supported after these codecs", self::name(codec)?));
                 }
                 documents.push(document);
             }

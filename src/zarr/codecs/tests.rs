@@ -183,3 +183,31 @@ fn what_cannot_be_decoded_is_named() {
         assert_eq!(run(&Case { codecs, ..F4 }).unwrap_err(), reason, "{codecs}");
     }
 }
+
+#[test]
+fn scaled_values_come_out_as_numcodecs_computes_them() {
+    use zarrs::array::{ArrayBytes, ArrayToBytesCodecTraits, CodecOptions};
+    let stored: Vec<i16> = (-400..400).map(|i| i * 81 + 7).collect();
+    let encoded: Vec<u8> = stored.iter().flat_map(|i| i.to_le_bytes()).collect();
+    let shape = vec![NonZeroU64::new(stored.len() as u64).unwrap()];
+    for (data_type, offset, scale) in [("float64", 1000.25, 3.0), ("float64", -1.0, 100.0), ("float32", 0.0, 1000.0), ("float32", 0.0, 7.5)] {
+        let short = if data_type == "float64" { "<f8" } else { "<f4" };
+        let text = format!(r#"[{{"name":"numcodecs.fixedscaleoffset","configuration":{{"offset":{offset},"scale":{scale},"dtype":"{short}","astype":"<i2"}}}},{BYTES}]"#);
+        let data_type_text: &'static str = format!("\"{data_type}\"").leak();
+        let chain = run(&Case { data_type: data_type_text, fill: "0", shape: &[800], codecs: text.leak() }).unwrap();
+        let Encoding::Opaque { codecs, .. } = &chain.encoding else { panic!("{chain:?}") };
+        let metadata: Vec<MetadataV3> = codecs.iter().map(|codec| serde_json::from_str(codec).unwrap()).collect();
+        let built = Arc::new(CodecChain::from_metadata(&metadata).unwrap());
+        let metadata: MetadataV3 = serde_json::from_str(data_type_text).unwrap();
+        let zarrs_type = ZarrsType::from_metadata(&metadata).unwrap();
+        let fill = zarrs_type.fill_value_v3(&serde_json::from_str("0").unwrap()).unwrap();
+        let decoded = built.decode(encoded.clone().into(), &shape, &zarrs_type, &fill, &CodecOptions::default()).unwrap();
+        // numcodecs: (stored / scale) + offset in double precision, then rounded to the type.
+        let doubles = stored.iter().map(|i| f64::from(*i) / scale + offset);
+        let expected: Vec<u8> = match data_type {
+            "float64" => doubles.flat_map(f64::to_le_bytes).collect(),
+            _ => doubles.flat_map(|x| (x as f32).to_le_bytes()).collect(),
+        };
+        assert!(decoded == ArrayBytes::from(expected), "{data_type} {offset} {scale}");
+    }
+}

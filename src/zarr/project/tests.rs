@@ -61,10 +61,13 @@ fn layout(flags: &[&str]) -> Layout {
     layout
 }
 
+/// Path, chunk shape, shard shape.
+type Shapes<'a> = (&'a str, &'a [u64], Option<&'a [u64]>);
+
 #[track_caller]
-fn check_shapes(flags: &[&str], expected: &[(&str, &[u64], Option<&[u64]>)]) {
+fn check_shapes(flags: &[&str], expected: &[Shapes<'_>]) {
     let projection = project(&survey(), &layout(flags)).unwrap();
-    let found: Vec<(&str, &[u64], Option<&[u64]>)> = projection
+    let found: Vec<Shapes<'_>> = projection
         .arrays
         .iter()
         .map(|a| (a.source.path.as_str(), a.chunk_shape.as_slice(), a.shard_shape.as_deref()))
