@@ -28,7 +28,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 /// Runs the program.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -62,10 +62,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Help and version are answers; everything else is a mistake, told in one line.
 fn usage(error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
@@ -77,14 +74,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let paragraphs: Vec<String> = text.split("\n\n").map(one_line).collect();
     let mistake = paragraphs[0].trim_start_matches("error: ");
-    let tip = paragraphs
-        .iter()
-        .find(|paragraph| paragraph.starts_with("tip: "))
-        .map(|tip| format!(" ({tip})"));
-    output::error(&format!(
-        "{mistake}{}; see rechunkfs --help",
-        tip.unwrap_or_default()
-    ));
+    let tip = paragraphs.iter().find(|paragraph| paragraph.starts_with("tip: ")).map(|tip| format!(" ({tip})"));
+    output::error(&format!("{mistake}{}; see rechunkfs --help", tip.unwrap_or_default()));
     ExitCode::from(USAGE)
 }
 

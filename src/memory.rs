@@ -4,12 +4,17 @@ mod limits;
 
 pub use limits::{Limit, tightest_limit};
 
-/// Below this even a tiny view has no room: code, thread stacks and request buffers take about half.
+use crate::zarr::{Size, parse_size};
+
+/// Below this no view has room: code, thread stacks and request buffers take about half. How much more a
+/// store needs, opening its view tells.
 pub const MINIMUM_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Without `--memory`: a quarter of what is left, but never more than this.
 const DEFAULT_CAP_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_SHARE: f64 = 0.25;
+/// Where a quarter is less than this, this is taken if it leaves as much again.
+const DEFAULT_FLOOR_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What `--memory` asks for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,44 +71,12 @@ impl std::str::FromStr for MemoryRequest {
     type Err = MemoryError;
 
     fn from_str(text: &str) -> Result<Self, MemoryError> {
-        let syntax = || MemoryError::Syntax {
-            text: text.to_owned(),
-        };
-        if let Some(percent) = text.trim().strip_suffix('%') {
-            let percent: f64 = percent.trim().parse().map_err(|_| syntax())?;
-            return if percent > 0.0 && percent <= 100.0 {
-                Ok(Self::Share(percent / 100.0))
-            } else {
-                Err(syntax())
-            };
+        match parse_size(text) {
+            Ok(Size::Bytes(bytes)) => Ok(Self::Bytes(bytes)),
+            Ok(Size::Percent(percent)) if percent > 0.0 => Ok(Self::Share(percent / 100.0)),
+            _ => Err(MemoryError::Syntax { text: text.to_owned() }),
         }
-        parse_bytes(text).map(Self::Bytes).ok_or_else(syntax)
     }
-}
-
-/// `512M`, `2GiB`, `1.5g`, `1000000`: as everywhere in memory, K, M, G and T count in 1024s.
-fn parse_bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let number: f64 = text[..digits].parse().ok()?;
-    let unit = match text[digits..]
-        .trim()
-        .to_ascii_lowercase()
-        .trim_end_matches("ib")
-        .trim_end_matches('b')
-    {
-        "" => 1.0,
-        "k" => 1024.0,
-        "m" => 1024.0 * 1024.0,
-        "g" => 1024.0 * 1024.0 * 1024.0,
-        "t" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
-    };
-    let bytes = number * unit;
-    // Past 2^63 the product is a typing error, and the cast below would saturate.
-    (1.0..9.2e18).contains(&bytes).then_some(bytes as u64)
 }
 
 impl Budget {
@@ -117,16 +90,11 @@ impl Budget {
         let share_of_limit = |share: f64| (limit.bytes as f64 * share) as u64;
         let bytes = match request {
             Some(MemoryRequest::Bytes(bytes)) if bytes < MINIMUM_BYTES => {
-                return Err(MemoryError::TooSmall {
-                    asked_mib: bytes / MIB,
-                    needed_mib: MINIMUM_BYTES / MIB,
-                });
+                return Err(MemoryError::TooSmall { asked_mib: bytes / MIB, needed_mib: MINIMUM_BYTES / MIB });
             }
             Some(MemoryRequest::Bytes(bytes)) => bytes,
             Some(MemoryRequest::Share(share)) => share_of_limit(share),
-            // A small job still gets the least that works, if that leaves it half of what it has.
-            None => share_of_limit(DEFAULT_SHARE)
-                .clamp(MINIMUM_BYTES.min(limit.bytes / 2), DEFAULT_CAP_BYTES),
+            None => share_of_limit(DEFAULT_SHARE).clamp(DEFAULT_FLOOR_BYTES.min(limit.bytes / 2), DEFAULT_CAP_BYTES),
         };
         if bytes < MINIMUM_BYTES {
             return Err(MemoryError::NoneLeft {
@@ -155,7 +123,7 @@ pub fn default_threads() -> usize {
 /// what is freed: tiles of a few MiB then lie in arenas that never shrink, and RSS creeps to a
 /// multiple of what is in use. Call this first thing in the process.
 #[cfg(target_env = "gnu")]
-#[allow(unsafe_code, reason = "mallopt has no safe wrapper")]
+#[expect(unsafe_code, reason = "mallopt has no safe wrapper")]
 pub fn tame_allocator() {
     const MMAP_THRESHOLD_BYTES: libc::c_int = 4 * 1024 * 1024;
     const TRIM_THRESHOLD_BYTES: libc::c_int = 8 * 1024 * 1024;
@@ -179,10 +147,7 @@ mod tests {
     const GIB: u64 = 1024 * MIB;
 
     fn limit(bytes: u64) -> Limit {
-        Limit {
-            bytes,
-            by: "the test".to_owned(),
-        }
+        Limit { bytes, by: "the test".to_owned() }
     }
 
     #[test]
@@ -192,17 +157,7 @@ mod tests {
         assert_eq!(read("2GiB").unwrap(), MemoryRequest::Bytes(2 * GIB));
         assert_eq!(read("1.5g").unwrap(), MemoryRequest::Bytes(3 * GIB / 2));
         assert_eq!(read("25%").unwrap(), MemoryRequest::Share(0.25));
-        for wrong in [
-            "",
-            "x",
-            "-1G",
-            "0",
-            "101%",
-            "0%",
-            "5Q",
-            "1e3",
-            "99999999999T",
-        ] {
+        for wrong in ["", "x", "-1G", "0", "101%", "0%", "5Q", "1e3", "99999999999T"] {
             assert!(read(wrong).is_err(), "{wrong} was taken");
         }
     }
@@ -212,13 +167,9 @@ mod tests {
         let settle = |bytes| Budget::within(None, limit(bytes)).map(|budget| budget.bytes);
         assert_eq!(settle(16 * GIB).unwrap(), 4 * GIB);
         assert_eq!(settle(1024 * GIB).unwrap(), 8 * GIB);
-        assert_eq!(settle(200 * MIB).unwrap(), MINIMUM_BYTES);
-        assert!(
-            settle(100 * MIB)
-                .unwrap_err()
-                .to_string()
-                .contains("at least 64 MiB")
-        );
+        assert_eq!(settle(300 * MIB).unwrap(), DEFAULT_FLOOR_BYTES);
+        assert_eq!(settle(200 * MIB).unwrap(), 100 * MIB);
+        assert!(settle(100 * MIB).unwrap_err().to_string().contains("at least 64 MiB"));
     }
 
     #[test]
@@ -226,9 +177,6 @@ mod tests {
         let budget = Budget::within(Some(MemoryRequest::Bytes(3 * GIB)), limit(GIB)).unwrap();
         assert!(budget.bytes == 3 * GIB && budget.overcommits());
         let error = Budget::within(Some(MemoryRequest::Bytes(MIB)), limit(GIB)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "--memory 1 MiB is too small: at least 64 MiB are needed"
-        );
+        assert_eq!(error.to_string(), "--memory 1 MiB is too small: at least 64 MiB are needed");
     }
 }

@@ -34,10 +34,7 @@ impl Mount {
 
     /// The user who mounted a FUSE file system.
     pub fn owner(&self) -> Option<u32> {
-        let value = self
-            .options
-            .split(',')
-            .find_map(|option| option.strip_prefix("user_id="))?;
+        let value = self.options.split(',').find_map(|option| option.strip_prefix("user_id="))?;
         value.parse().ok()
     }
 }
@@ -45,10 +42,7 @@ impl Mount {
 /// All mounts that this process can see, oldest first.
 pub fn list() -> io::Result<Vec<Mount>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
-    Ok(table
-        .split(|&byte| byte == b'\n')
-        .filter_map(parse)
-        .collect())
+    Ok(table.split(|&byte| byte == b'\n').filter_map(parse).collect())
 }
 
 /// The topmost mount exactly at `point`, a canonical path.
@@ -77,9 +71,7 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let octal = tail.get(..3).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         match (byte, octal) {
             (b'\\', Some(value)) => {
                 bytes.push(value);
@@ -116,8 +108,7 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
 /// Whether `path` is `folder` or below it, by text: no file system is asked.
 pub fn is_within(path: &Path, folder: &Path) -> bool {
     let (path, folder) = (path.as_os_str().as_bytes(), folder.as_os_str().as_bytes());
-    path.strip_prefix(folder)
-        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || folder == b"/")
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || folder == b"/")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod blosc;
 mod codecs;
 mod counters;
 mod error;
+pub mod hierarchy;
 mod reader;
 mod shard;
 mod stamp;

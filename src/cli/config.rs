@@ -10,25 +10,25 @@ use rechunkfs::zarr::layout::Layout;
 use super::args;
 
 /// What to show, and with what means.
-pub struct ViewConfig {
+pub(crate) struct ViewConfig {
     /// Canonical.
-    pub source: PathBuf,
-    pub layout: Layout,
-    pub budget: Budget,
-    pub threads: usize,
-    pub log: LogConfig,
+    pub(crate) source: PathBuf,
+    pub(crate) layout: Layout,
+    pub(crate) budget: Budget,
+    pub(crate) threads: usize,
+    pub(crate) log: LogConfig,
 }
 
 /// How much is said, and where it is logged.
-pub struct LogConfig {
-    pub verbosity: u8,
-    pub quiet: bool,
+pub(crate) struct LogConfig {
+    pub(crate) verbosity: u8,
+    pub(crate) quiet: bool,
     /// Absolute.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Where a view appears.
-pub enum Target {
+pub(crate) enum Target {
     /// At a directory.
     Directory(PathBuf),
     /// Wherever the one who opened this descriptor mounted it.
@@ -37,26 +37,26 @@ pub enum Target {
 
 /// Who may read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     Owner,
     OwnerAndRoot,
     All,
 }
 
 /// `mount`.
-pub struct MountConfig {
-    pub view: ViewConfig,
-    pub target: Target,
-    pub access: Access,
-    pub replace_stale: bool,
-    pub dry_run: bool,
-    pub role: Role,
-    pub json: bool,
+pub(crate) struct MountConfig {
+    pub(crate) view: ViewConfig,
+    pub(crate) target: Target,
+    pub(crate) access: Access,
+    pub(crate) replace_stale: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) role: Role,
+    pub(crate) json: bool,
 }
 
 /// Which part of a mount this process plays.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Serves, under the user's eyes.
     Foreground,
     /// Starts the daemon, and waits until it answers.
@@ -66,24 +66,24 @@ pub enum Role {
 }
 
 /// `exec`.
-pub struct ExecConfig {
-    pub view: ViewConfig,
-    pub command: Vec<OsString>,
+pub(crate) struct ExecConfig {
+    pub(crate) view: ViewConfig,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// `inspect`.
-pub struct InspectConfig {
-    pub source: PathBuf,
-    pub array_globs: Vec<String>,
-    pub json: bool,
+pub(crate) struct InspectConfig {
+    pub(crate) source: PathBuf,
+    pub(crate) array_globs: Vec<String>,
+    pub(crate) json: bool,
 }
 
 /// `unmount`.
-pub struct UnmountConfig {
+pub(crate) struct UnmountConfig {
     /// None: all.
-    pub mountpoint: Option<PathBuf>,
-    pub lazy: bool,
-    pub json: bool,
+    pub(crate) mountpoint: Option<PathBuf>,
+    pub(crate) lazy: bool,
+    pub(crate) json: bool,
 }
 
 impl ViewConfig {
@@ -115,14 +115,12 @@ impl ViewConfig {
 }
 
 /// The daemon leaves the working directory, so paths must hold without it.
-pub fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
-    source
-        .canonicalize()
-        .with_context(|| format!("the source {} cannot be opened", source.display()))
+pub(crate) fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
+    source.canonicalize().with_context(|| format!("the source {} cannot be opened", source.display()))
 }
 
 impl MountConfig {
-    pub fn new(args: args::MountArgs, as_daemon: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(args: args::MountArgs, as_daemon: bool) -> anyhow::Result<Self> {
         Ok(Self {
             target: Target::new(args.mountpoint),
             access: match (args.allow_other, args.allow_root) {
@@ -145,15 +143,13 @@ impl MountConfig {
 
 impl Target {
     fn new(mountpoint: PathBuf) -> Self {
-        let number = mountpoint
-            .to_str()
-            .and_then(|text| text.strip_prefix("/dev/fd/")?.parse().ok());
+        let number = mountpoint.to_str().and_then(|text| text.strip_prefix("/dev/fd/")?.parse().ok());
         number.map_or(Self::Directory(mountpoint), Self::Descriptor)
     }
 }
 
 impl ExecConfig {
-    pub fn new(args: args::ExecArgs) -> anyhow::Result<Self> {
+    pub(crate) fn new(args: args::ExecArgs) -> anyhow::Result<Self> {
         Ok(Self {
             view: ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?,
             command: args.command,
@@ -163,20 +159,12 @@ impl ExecConfig {
 
 impl From<args::InspectArgs> for InspectConfig {
     fn from(args: args::InspectArgs) -> Self {
-        Self {
-            source: args.source,
-            array_globs: args.array,
-            json: args.json,
-        }
+        Self { source: args.source, array_globs: args.array, json: args.json }
     }
 }
 
 impl From<args::UnmountArgs> for UnmountConfig {
     fn from(args: args::UnmountArgs) -> Self {
-        Self {
-            mountpoint: args.mountpoint,
-            lazy: args.lazy,
-            json: args.json,
-        }
+        Self { mountpoint: args.mountpoint, lazy: args.lazy, json: args.json }
     }
 }

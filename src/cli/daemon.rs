@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const READY: &str = "ready ";
 
 /// Starts the daemon and waits until its mount (at `point`, unless somebody else mounts) answers.
-pub fn launch(point: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(crate) fn launch(point: Option<&Path>) -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args_os();
     let own_name = arguments.next().unwrap_or_default();
     // The path is gone if the program was replaced while running; then the kernel's link still leads to it.
@@ -62,10 +62,7 @@ pub fn launch(point: Option<&Path>) -> anyhow::Result<ExitCode> {
                 let _ = child.kill();
                 let _ = child.wait();
                 clear_away(point);
-                bail!(
-                    "no progress for {} s while {doing}; gave up",
-                    PATIENCE.as_secs()
-                );
+                bail!("no progress for {} s while {doing}; gave up", PATIENCE.as_secs());
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => return died(&mut child, &doing),
         }
@@ -75,8 +72,7 @@ pub fn launch(point: Option<&Path>) -> anyhow::Result<ExitCode> {
 /// A daemon that was killed may have mounted already.
 fn clear_away(point: Option<&Path>) {
     let mount = point.and_then(|point| mounts::at(&mounts::resolve(point).ok()?).ok()?);
-    if let Some(mount) = mount.filter(|mount| mount.is_ours() && mountpoint::is_stale(&mount.point))
-    {
+    if let Some(mount) = mount.filter(|mount| mount.is_ours() && mountpoint::is_stale(&mount.point)) {
         let _ = unmount::detach(&mount);
     }
 }
@@ -85,43 +81,36 @@ fn died(child: &mut Child, doing: &str) -> anyhow::Result<ExitCode> {
     let status = child.wait()?;
     match status.code() {
         // It has said why.
-        Some(code) if code == i32::from(FAILED) || code == i32::from(USAGE) => {
-            Ok(ExitCode::from(code as u8))
-        }
+        Some(code) if code == i32::from(FAILED) || code == i32::from(USAGE) => Ok(ExitCode::from(code as u8)),
         Some(code) => bail!("the background process ended (exit code {code}) while {doing}"),
-        None => bail!(
-            "the background process was killed (signal {}) while {doing}",
-            status.signal().unwrap_or(0)
-        ),
+        None => bail!("the background process was killed (signal {}) while {doing}", status.signal().unwrap_or(0)),
     }
 }
 
 /// The daemon's line to whoever waits for it; in the foreground there is nobody but the user.
 #[derive(Clone)]
-pub struct Progress {
+pub(crate) struct Progress {
     pipe: Option<Arc<Mutex<Option<File>>>>,
 }
 
 impl Progress {
     /// Nobody waits.
-    pub fn silent() -> Self {
+    pub(crate) fn silent() -> Self {
         Self { pipe: None }
     }
 
     /// Becomes a daemon: leaves the launcher's session, so that its Ctrl-C and its terminal's end are not ours.
-    pub fn to_launcher() -> anyhow::Result<Self> {
+    pub(crate) fn to_launcher() -> anyhow::Result<Self> {
         rustix::process::setsid()?;
         let pipe = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
         rustix::stdio::dup2_stdout(null()?)?;
-        let progress = Self {
-            pipe: Some(Arc::new(Mutex::new(Some(pipe)))),
-        };
+        let progress = Self { pipe: Some(Arc::new(Mutex::new(Some(pipe)))) };
         progress.watch_work();
         Ok(progress)
     }
 
     /// What is being done now.
-    pub fn doing(&self, what: &str) {
+    pub(crate) fn doing(&self, what: &str) {
         tracing::debug!("{what}");
         // A launcher that is gone is noticed when it matters, in `ready`.
         let _ = self.say(what, false);
@@ -129,7 +118,7 @@ impl Progress {
 
     /// The mount answers: `report` is the launcher's to print, and stderr is let go of, or whoever reads the
     /// launcher's output would wait for us.
-    pub fn ready(&self, report: &str) -> anyhow::Result<()> {
+    pub(crate) fn ready(&self, report: &str) -> anyhow::Result<()> {
         if self.pipe.is_none() {
             output::text(report);
             return Ok(());
@@ -137,8 +126,7 @@ impl Progress {
         rustix::stdio::dup2_stderr(null()?)?;
         let _ = std::env::set_current_dir("/");
         let report = serde_json::to_string(report)?;
-        self.say(&format!("{READY}{report}"), true)
-            .context("whoever asked for the mount is gone")
+        self.say(&format!("{READY}{report}"), true).context("whoever asked for the mount is gone")
     }
 
     fn say(&self, line: &str, last: bool) -> std::io::Result<()> {
@@ -157,11 +145,7 @@ impl Progress {
     }
 
     fn is_over(&self) -> bool {
-        self.pipe.as_ref().is_none_or(|pipe| {
-            pipe.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_none()
-        })
+        self.pipe.as_ref().is_none_or(|pipe| pipe.lock().unwrap_or_else(PoisonError::into_inner).is_none())
     }
 
     /// A large hierarchy may take minutes to read. As long as bytes are read or CPU is used, that is progress.
@@ -189,18 +173,10 @@ fn null() -> std::io::Result<File> {
 /// Bytes read, and clock ticks of CPU used, by this process so far.
 fn work_done() -> (u64, u64) {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let read_bytes = io
-        .lines()
-        .find_map(|line| line.strip_prefix("rchar: ")?.trim().parse().ok())
-        .unwrap_or(0);
+    let read_bytes = io.lines().find_map(|line| line.strip_prefix("rchar: ")?.trim().parse().ok()).unwrap_or(0);
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // Counted from behind the name, which may hold blanks: utime and stime are the 12th and 13th from there.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
+    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     (read_bytes, ticks)
 }

@@ -23,7 +23,7 @@ use super::place::{self, Place, Serving};
 use super::{logging, output};
 
 /// Runs `exec`.
-pub fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
     logging::start(&config.view.log, None)?;
     Machine::look().check(false)?;
     let signals = Signals::install()?;
@@ -37,15 +37,8 @@ pub fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
         || Place::at(checked, &config.view.source, Access::Owner),
         |_| Box::new(on_signal(Arc::clone(&running))),
     )?;
-    let options = session::Options {
-        threads: config.view.threads,
-        root_and_owner_only: false,
-    };
-    let Serving {
-        session: _session,
-        mount,
-        note: _,
-    } = place.serve(view, options)?;
+    let options = session::Options { threads: config.view.threads, root_and_owner_only: false };
+    let Serving { session: _session, mount, note: _ } = place.serve(view, options)?;
     let mount = mount.context("a mount of our own has an entry in the mount table")?;
     let result = run_command(&config.command, &mount.point, &running);
     // What the command has left running may finish, but finds nothing new.
@@ -57,22 +50,13 @@ pub fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
 fn run_command(command: &[OsString], view: &Path, running: &AtomicI32) -> anyhow::Result<ExitCode> {
     let words: Vec<OsString> = command.iter().map(|word| fill_in(word, view)).collect();
     let (program, arguments) = words.split_first().context("no command given")?;
-    let child = Command::new(program)
-        .args(arguments)
-        .env("RECHUNKFS_VIEW", view)
-        .spawn();
+    let child = Command::new(program).args(arguments).env("RECHUNKFS_VIEW", view).spawn();
     let mut child = match child {
         Ok(child) => child,
         Err(cause) => {
             output::error(&format!("{}: {cause}", program.display()));
             // As shells have it: not found, or found and not to be run.
-            return Ok(ExitCode::from(
-                if cause.kind() == std::io::ErrorKind::NotFound {
-                    127
-                } else {
-                    126
-                },
-            ));
+            return Ok(ExitCode::from(if cause.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }));
         }
     };
     let earlier = running.swap(child.id().cast_signed(), Ordering::SeqCst);
@@ -87,18 +71,14 @@ fn run_command(command: &[OsString], view: &Path, running: &AtomicI32) -> anyhow
 }
 
 fn exit_code(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     u8::try_from(code).unwrap_or(1)
 }
 
 /// Signals are the command's: when it ends, so do we. The second one is not to be refused.
 fn on_signal(running: Arc<AtomicI32>) -> impl FnMut(i32, bool) + Send + 'static {
     move |signal, first| match running.load(Ordering::SeqCst) {
-        0 if running
-            .compare_exchange(0, -signal, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok() => {}
+        0 if running.compare_exchange(0, -signal, Ordering::SeqCst, Ordering::SeqCst).is_ok() => {}
         pid if pid <= 0 => {}
         // A terminal's Ctrl-C has gone to the command, too: it should not come twice.
         _ if first && signal == libc::SIGINT && std::io::stdin().is_terminal() => {}
@@ -138,14 +118,11 @@ impl PrivateFolder {
             let path = base.join(format!("rechunkfs-{}-{attempt}", std::process::id()));
             match std::fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
-                    return Ok(Self {
-                        path: path.canonicalize()?,
-                    });
+                    return Ok(Self { path: path.canonicalize()? });
                 }
                 Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(cause) => {
-                    return Err(cause)
-                        .with_context(|| format!("{} cannot be created", path.display()));
+                    return Err(cause).with_context(|| format!("{} cannot be created", path.display()));
                 }
             }
         }
@@ -156,11 +133,7 @@ impl PrivateFolder {
 impl Drop for PrivateFolder {
     fn drop(&mut self) {
         // One folder deep, and never into what may be mounted: rmdir alone, no recursion.
-        for entry in std::fs::read_dir(&self.path)
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let _ = std::fs::remove_dir(entry.path());
         }
         let _ = std::fs::remove_dir(&self.path);
@@ -173,10 +146,7 @@ mod tests {
 
     #[test]
     fn braces_stand_for_the_view_wherever_they_are() {
-        assert_eq!(
-            fill_in(OsStr::new("--in={}/a,{}"), Path::new("/v")),
-            "--in=/v/a,/v"
-        );
+        assert_eq!(fill_in(OsStr::new("--in={}/a,{}"), Path::new("/v")), "--in=/v/a,/v");
         assert_eq!(fill_in(OsStr::new("plain{"), Path::new("/v")), "plain{");
     }
 }

@@ -8,7 +8,7 @@ use super::args::Cli;
 use super::output;
 
 /// Prints the completions for `shell`.
-pub fn completions(shell: clap_complete::Shell) -> ExitCode {
+pub(crate) fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "rechunkfs", &mut script);
     output::text(&String::from_utf8_lossy(&script));
@@ -16,7 +16,7 @@ pub fn completions(shell: clap_complete::Shell) -> ExitCode {
 }
 
 /// Prints one page with all subcommands.
-pub fn page() -> anyhow::Result<ExitCode> {
+pub(crate) fn page() -> anyhow::Result<ExitCode> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let mut page = Vec::new();
@@ -25,14 +25,8 @@ pub fn page() -> anyhow::Result<ExitCode> {
     top.render_name_section(&mut page)?;
     top.render_synopsis_section(&mut page)?;
     top.render_description_section(&mut page)?;
-    for subcommand in command
-        .get_subcommands()
-        .filter(|subcommand| !subcommand.is_hide_set())
-    {
-        let about = subcommand
-            .get_about()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
         let name = subcommand.get_name().to_owned();
         let man = clap_mangen::Man::new(subcommand.clone());
         let mut section = Vec::new();

@@ -20,7 +20,7 @@ use super::state::{self, Record};
 use super::{logging, output};
 
 /// Runs `mount`.
-pub fn run(config: &MountConfig) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(config: &MountConfig) -> anyhow::Result<ExitCode> {
     if config.dry_run {
         return dry_run(config);
     }
@@ -47,11 +47,7 @@ fn dry_run(config: &MountConfig) -> anyhow::Result<ExitCode> {
         result["costs"] = report::costs_json(&view);
         output::json("mount", result);
     } else {
-        output::text(&format!(
-            "{}{}nothing was mounted (--dry-run)\n",
-            report.text(),
-            report::costs_text(&view)
-        ));
+        output::text(&format!("{}{}nothing was mounted (--dry-run)\n", report.text(), report::costs_text(&view)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,24 +66,14 @@ fn serve(config: &MountConfig, progress: &Progress) -> anyhow::Result<ExitCode> 
         },
         |place| Box::new(on_signal(place.mount.clone(), Arc::clone(&served))),
     )?;
-    let options = session::Options {
-        threads: config.view.threads,
-        root_and_owner_only: config.access == Access::OwnerAndRoot,
-    };
-    let Serving {
-        session,
-        mount,
-        note,
-    } = place.serve(view, options)?;
+    let options =
+        session::Options { threads: config.view.threads, root_and_owner_only: config.access == Access::OwnerAndRoot };
+    let Serving { session, mount, note } = place.serve(view, options)?;
     if let Some(note) = note.filter(|_| !config.view.log.quiet) {
         output::note(&note);
     }
     remember(config, &served, mount.as_ref(), log.clone());
-    tracing::info!(
-        "serving {} at {}",
-        config.view.source.display(),
-        place_name(mount.as_ref())
-    );
+    tracing::info!("serving {} at {}", config.view.source.display(), place_name(mount.as_ref()));
     let ready = progress.ready(&ready_text(config, &report, mount.as_ref(), log.as_deref()));
     let ended = match ready {
         Ok(()) => session.wait().context("the mount failed"),
@@ -139,10 +125,7 @@ fn forget(served: &Served) {
 fn check_directory(config: &MountConfig, directory: &Path) -> anyhow::Result<mountpoint::Checked> {
     let checked = mountpoint::check(directory, &config.view.source, config.replace_stale)?;
     if !config.view.log.quiet {
-        checked
-            .warnings
-            .iter()
-            .for_each(|warning| output::warning(warning));
+        checked.warnings.iter().for_each(|warning| output::warning(warning));
     }
     Ok(checked)
 }
@@ -183,18 +166,10 @@ fn record(config: &MountConfig, mount: &Mount, log: Option<PathBuf>) -> Record {
 }
 
 fn place_name(mount: Option<&Mount>) -> String {
-    mount.map_or_else(
-        || "a descriptor that was handed over".to_owned(),
-        |mount| mount.point.display().to_string(),
-    )
+    mount.map_or_else(|| "a descriptor that was handed over".to_owned(), |mount| mount.point.display().to_string())
 }
 
-fn ready_text(
-    config: &MountConfig,
-    report: &ViewReport,
-    mount: Option<&Mount>,
-    log: Option<&Path>,
-) -> String {
+fn ready_text(config: &MountConfig, report: &ViewReport, mount: Option<&Mount>, log: Option<&Path>) -> String {
     if config.json {
         let mut result = report.json();
         result["source"] = config.view.source.display().to_string().into();
@@ -210,20 +185,12 @@ fn ready_text(
         (Some(mount), _) => format!("unmount with: rechunkfs unmount {}", quoted(&mount.point)),
         (None, _) => "whoever mounted it unmounts it".to_owned(),
     };
-    format!(
-        "{}mounted: {}\n{how_to_end}\n",
-        report.text(),
-        place_name(mount)
-    )
+    format!("{}mounted: {}\n{how_to_end}\n", report.text(), place_name(mount))
 }
 
 /// As a shell takes it.
-pub fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,=:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

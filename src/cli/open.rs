@@ -12,10 +12,7 @@ use super::output;
 use super::report::{self, ViewReport};
 
 /// Opens the view of a source, with its report; warnings go to stderr.
-pub fn open_view(
-    config: &ViewConfig,
-    progress: &Progress,
-) -> anyhow::Result<(Arc<View>, ViewReport)> {
+pub(crate) fn open_view(config: &ViewConfig, progress: &Progress) -> anyhow::Result<(Arc<View>, ViewReport)> {
     let warn = |text: &str| {
         if !config.log.quiet {
             output::warning(text)
@@ -29,10 +26,7 @@ pub fn open_view(
             report::bytes(config.budget.limit.bytes)
         ));
     }
-    progress.doing(&format!(
-        "reading the metadata of {}",
-        config.source.display()
-    ));
+    progress.doing(&format!("reading the metadata of {}", config.source.display()));
     let hierarchy = hierarchy::read(&config.source)?;
     let projection = zarr::project(&hierarchy, &config.layout)?;
     for warning in &projection.warnings {
@@ -40,10 +34,7 @@ pub fn open_view(
     }
     let report = ViewReport::new(&projection);
     progress.doing("opening the view");
-    let options = view::Options {
-        memory_bytes: config.budget.bytes,
-        threads: config.threads,
-    };
+    let options = view::Options { memory_bytes: config.budget.bytes, threads: config.threads, max_tile_bytes: None };
     let view = View::open(&config.source, projection, options)?;
     for slow in report::slow_first_reads(&view) {
         warn(&slow);

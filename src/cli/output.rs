@@ -6,35 +6,33 @@ use std::io::Write;
 const JSON_VERSION: u32 = 1;
 
 /// One line on stderr.
-pub fn error(message: &str) {
+pub(crate) fn error(message: &str) {
     let _ = writeln!(std::io::stderr(), "rechunkfs: {message}");
 }
 
 /// One line on stderr that stops nothing.
-pub fn warning(message: &str) {
+pub(crate) fn warning(message: &str) {
     let _ = writeln!(std::io::stderr(), "rechunkfs: warning: {message}");
 }
 
 /// A line on stderr that the user should know of.
-pub fn note(message: &str) {
+pub(crate) fn note(message: &str) {
     error(message);
 }
 
 /// The result, as text.
-pub fn text(result: &str) {
+pub(crate) fn text(result: &str) {
     let mut stdout = std::io::stdout();
-    let _ = stdout
-        .write_all(result.as_bytes())
-        .and_then(|()| stdout.flush());
+    let _ = stdout.write_all(result.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// The result, as the one JSON document on stdout.
-pub fn json(command: &str, result: serde_json::Value) {
+pub(crate) fn json(command: &str, result: serde_json::Value) {
     text(&json_text(command, result));
 }
 
 /// The same, for somebody else to print.
-pub fn json_text(command: &str, result: serde_json::Value) -> String {
+pub(crate) fn json_text(command: &str, result: serde_json::Value) -> String {
     let mut document = serde_json::Map::new();
     document.insert("rechunkfs".to_owned(), command.into());
     document.insert("version".to_owned(), JSON_VERSION.into());

@@ -15,31 +15,29 @@ use super::config::Access;
 use super::output;
 
 /// Mounted; nobody answers yet.
-pub struct Place {
+pub(crate) struct Place {
     device: OwnedFd,
     /// None where somebody else mounted.
-    pub mount: Option<Mount>,
+    pub(crate) mount: Option<Mount>,
     underneath: Option<MountPoint>,
 }
 
 /// Mounted, and it answers.
-pub struct Serving {
-    pub session: Session,
-    pub mount: Option<Mount>,
+pub(crate) struct Serving {
+    pub(crate) session: Session,
+    pub(crate) mount: Option<Mount>,
     /// What the user should know of the directory underneath.
-    pub note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 impl Place {
     /// Mounts at a directory that was checked.
-    pub fn at(checked: Checked, source: &Path, access: Access) -> anyhow::Result<Self> {
+    pub(crate) fn at(checked: Checked, source: &Path, access: Access) -> anyhow::Result<Self> {
         let underneath = checked.take()?;
         match device::mount(underneath.path(), source, access != Access::Owner) {
-            Ok(mounted) => Ok(Self {
-                device: mounted.device,
-                mount: Some(mounted.mount),
-                underneath: Some(underneath),
-            }),
+            Ok(mounted) => {
+                Ok(Self { device: mounted.device, mount: Some(mounted.mount), underneath: Some(underneath) })
+            }
             Err(cause) => {
                 underneath.give_back();
                 Err(cause.into())
@@ -48,34 +46,21 @@ impl Place {
     }
 
     /// Somebody else has mounted, and handed over the descriptor.
-    pub fn handed_over(device: OwnedFd) -> Self {
-        Self {
-            device,
-            mount: None,
-            underneath: None,
-        }
+    pub(crate) fn handed_over(device: OwnedFd) -> Self {
+        Self { device, mount: None, underneath: None }
     }
 
     /// Serves `view` there, and closes the directory underneath. After a failure nothing stays mounted, and
     /// the directory is as it was.
-    pub fn serve(self, view: Arc<View>, options: session::Options) -> anyhow::Result<Serving> {
-        let started = Session::start(
-            FileSystem::new(view),
-            self.device,
-            self.mount.clone(),
-            options,
-        )
-        .and_then(|session| session.await_answer().map(|()| session))
-        .context("the mount does not answer");
+    pub(crate) fn serve(self, view: Arc<View>, options: session::Options) -> anyhow::Result<Serving> {
+        let started = Session::start(FileSystem::new(view), self.device, self.mount.clone(), options)
+            .and_then(|session| session.await_answer().map(|()| session))
+            .context("the mount does not answer");
         match started {
             Ok(session) => {
                 // Let go of it then: an open directory would make this process one of the mount's users.
                 let note = self.underneath.and_then(|underneath| underneath.close());
-                Ok(Serving {
-                    session,
-                    mount: self.mount,
-                    note,
-                })
+                Ok(Serving { session, mount: self.mount, note })
             }
             Err(error) => {
                 clear_away(self.mount.as_ref());
@@ -89,7 +74,7 @@ impl Place {
 }
 
 /// Takes a mount of ours down, whoever uses it.
-pub fn clear_away(mount: Option<&Mount>) {
+pub(crate) fn clear_away(mount: Option<&Mount>) {
     if let Some(mount) = mount
         && let Err(cause) = unmount::detach(mount)
     {

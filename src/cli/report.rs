@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use rechunkfs::view::View;
-use rechunkfs::zarr::{Passed, Projection, VirtualArray};
+use rechunkfs::zarr::{Passed, Projection, VirtualArray, format_bytes};
 use serde_json::{Value, json};
 
 /// What one core pair decodes of blosc-zstd; good enough to tell seconds from hours.
@@ -13,34 +13,23 @@ const DECODED_BYTES_PER_S: u64 = 700 * 1000 * 1000;
 const LONG_READ_S: u64 = 10;
 
 /// What is rechunked and what passes: taken before the view takes the projection.
-pub struct ViewReport {
+pub(crate) struct ViewReport {
     rows: Vec<[String; 5]>,
     rechunked: Value,
     passed: Vec<(String, Option<String>)>,
 }
 
 impl ViewReport {
-    pub fn new(projection: &Projection) -> Self {
+    pub(crate) fn new(projection: &Projection) -> Self {
         Self {
             rows: projection.arrays.iter().map(row).collect(),
             rechunked: projection.arrays.iter().map(array_json).collect(),
-            passed: projection
-                .passed
-                .iter()
-                .map(|Passed { path, reason }| (name(path), reason.clone()))
-                .collect(),
+            passed: projection.passed.iter().map(|Passed { path, reason }| (name(path), reason.clone())).collect(),
         }
     }
 
-    pub fn text(&self) -> String {
-        let head = [
-            "rechunked",
-            "shape",
-            "source chunks",
-            "virtual chunks",
-            "chunk size",
-        ]
-        .map(str::to_owned);
+    pub(crate) fn text(&self) -> String {
+        let head = ["rechunked", "shape", "source chunks", "virtual chunks", "chunk size"].map(str::to_owned);
         let mut text = table(std::iter::once(&head).chain(&self.rows));
         text.push_str(&self.passed_text());
         text
@@ -49,12 +38,8 @@ impl ViewReport {
     fn passed_text(&self) -> String {
         const SHOWN: usize = 30;
         let mut text = String::new();
-        let plain: Vec<&str> = self
-            .passed
-            .iter()
-            .filter(|(_, reason)| reason.is_none())
-            .map(|(path, _)| path.as_str())
-            .collect();
+        let plain: Vec<&str> =
+            self.passed.iter().filter(|(_, reason)| reason.is_none()).map(|(path, _)| path.as_str()).collect();
         if !plain.is_empty() {
             let more = match plain.len().saturating_sub(SHOWN) {
                 0 => String::new(),
@@ -71,12 +56,9 @@ impl ViewReport {
         text
     }
 
-    pub fn json(&self) -> Value {
-        let passed: Value = self
-            .passed
-            .iter()
-            .map(|(path, reason)| json!({ "path": path, "reason": reason }))
-            .collect();
+    pub(crate) fn json(&self) -> Value {
+        let passed: Value =
+            self.passed.iter().map(|(path, reason)| json!({ "path": path, "reason": reason })).collect();
         json!({ "rechunked": self.rechunked, "passed": passed })
     }
 }
@@ -90,13 +72,7 @@ fn row(array: &VirtualArray) -> [String; 5] {
     [
         name(&source.path),
         shape(&source.shape),
-        in_shards(
-            &source.leaf_shape,
-            source
-                .sharding
-                .as_ref()
-                .map(|_| source.file_shape.as_slice()),
-        ),
+        in_shards(&source.leaf_shape, source.sharding.as_ref().map(|_| source.file_shape.as_slice())),
         in_shards(&array.chunk_shape, array.shard_shape.as_deref()),
         bytes(chunk_bytes(array)),
     ]
@@ -115,16 +91,11 @@ fn array_json(array: &VirtualArray) -> Value {
 }
 
 fn chunk_bytes(array: &VirtualArray) -> u64 {
-    array
-        .chunk_shape
-        .iter()
-        .fold(array.source.item_bytes as u64, |bytes, &length| {
-            bytes.saturating_mul(length)
-        })
+    array.chunk_shape.iter().fold(array.source.item_bytes as u64, |bytes, &length| bytes.saturating_mul(length))
 }
 
 /// Predicted costs, as a table.
-pub fn costs_text(view: &View) -> String {
+pub(crate) fn costs_text(view: &View) -> String {
     let head = ["cost", "first read", "", "", "sweep", ""].map(str::to_owned);
     let rows: Vec<[String; 6]> = view
         .costs()
@@ -144,7 +115,7 @@ pub fn costs_text(view: &View) -> String {
 }
 
 /// The same as JSON.
-pub fn costs_json(view: &View) -> Value {
+pub(crate) fn costs_json(view: &View) -> Value {
     view.costs()
         .into_iter()
         .map(|cost| {
@@ -159,7 +130,7 @@ pub fn costs_json(view: &View) -> Value {
 }
 
 /// Arrays whose first read keeps a reader waiting.
-pub fn slow_first_reads(view: &View) -> Vec<String> {
+pub(crate) fn slow_first_reads(view: &View) -> Vec<String> {
     view.costs()
         .into_iter()
         .filter(|cost| cost.first_read_decoded_bytes / DECODED_BYTES_PER_S >= LONG_READ_S)
@@ -185,7 +156,7 @@ fn decode_time(decoded_bytes: u64) -> String {
 }
 
 /// Columns aligned to the left, two blanks between.
-pub fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]>) -> String {
+pub(crate) fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]>) -> String {
     let rows: Vec<_> = rows.collect();
     let mut widths = [0; N];
     for row in &rows {
@@ -195,11 +166,7 @@ pub fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]>) ->
     }
     let mut text = String::new();
     for row in rows {
-        let line: String = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}  "))
-            .collect();
+        let line: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -207,38 +174,23 @@ pub fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]>) ->
 }
 
 /// The root array has no path.
-pub fn name(path: &str) -> String {
-    if path.is_empty() {
-        "/".to_owned()
-    } else {
-        path.to_owned()
-    }
+pub(crate) fn name(path: &str) -> String {
+    if path.is_empty() { "/".to_owned() } else { path.to_owned() }
 }
 
 /// `(15, 40, 2, 100)`
-pub fn shape(lengths: &[u64]) -> String {
+pub(crate) fn shape(lengths: &[u64]) -> String {
     let lengths: Vec<String> = lengths.iter().map(u64::to_string).collect();
     format!("({})", lengths.join(", "))
 }
 
 /// `3.3 MiB`
-pub fn bytes(bytes: u64) -> String {
-    let mut amount = bytes as f64;
-    for unit in ["bytes", "KiB", "MiB", "GiB", "TiB"] {
-        if amount < 1024.0 {
-            return if unit == "bytes" || amount >= 100.0 {
-                format!("{amount:.0} {unit}")
-            } else {
-                format!("{amount:.1} {unit}")
-            };
-        }
-        amount /= 1024.0;
-    }
-    format!("{amount:.1} PiB")
+pub(crate) fn bytes(bytes: u64) -> String {
+    format_bytes(u128::from(bytes))
 }
 
 /// `96,432`
-pub fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
@@ -260,7 +212,7 @@ mod tests {
         assert_eq!(thousands(7), "7");
         assert_eq!(bytes(480_000), "469 KiB");
         assert_eq!(bytes(3_460_300), "3.3 MiB");
-        assert_eq!(bytes(12), "12 bytes");
+        assert_eq!(bytes(12), "12 B");
         assert_eq!(decode_time(420 * 1000 * 1000 * 1000), "about 10 min");
     }
 

@@ -9,37 +9,28 @@ use serde::{Deserialize, Serialize};
 
 /// One mount, as its daemon wrote it down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Record {
-    pub pid: u32,
+pub(crate) struct Record {
+    pub(crate) pid: u32,
     /// The kernel's number of the mount: tells it from a later one at the same place.
-    pub mount_id: u64,
-    pub mountpoint: PathBuf,
-    pub source: PathBuf,
-    pub log: Option<PathBuf>,
-    pub memory_bytes: u64,
-    pub threads: usize,
+    pub(crate) mount_id: u64,
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) source: PathBuf,
+    pub(crate) log: Option<PathBuf>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) threads: usize,
 }
 
 /// `$XDG_STATE_HOME/rechunkfs`, made if need be; None where there is no home to write to.
-pub fn folder() -> Option<PathBuf> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let base =
-        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+pub(crate) fn folder() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     let folder = base.join("rechunkfs");
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .ok()?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
     Some(folder)
 }
 
 /// The log of whatever is mounted at `point`: one file per place, so that logs do not pile up.
-pub fn log_file(point: &Path) -> Option<PathBuf> {
+pub(crate) fn log_file(point: &Path) -> Option<PathBuf> {
     Some(folder()?.join(format!("{}.log", file_name(point))))
 }
 
@@ -64,28 +55,24 @@ impl Record {
     }
 
     /// What is known of the mount at `point`.
-    pub fn read(point: &Path) -> Option<Self> {
+    pub(crate) fn read(point: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(Self::path(point)?).ok()?).ok()
     }
 
     /// Writes it down. A mount works without, so failure is only logged.
-    pub fn write(&self) {
+    pub(crate) fn write(&self) {
         let text = serde_json::to_vec(self).expect("a record holds text and numbers");
         let Some(path) = Self::path(&self.mountpoint) else {
             return;
         };
         if let Err(cause) = fs::write(&path, text) {
-            tracing::warn!(
-                "{}: {cause}; `status` will not know the log",
-                path.display()
-            );
+            tracing::warn!("{}: {cause}; `status` will not know the log", path.display());
         }
     }
 
     /// Forgets it, unless a later mount has taken the place.
-    pub fn forget(&self) {
-        if let (Some(path), Some(now)) =
-            (Self::path(&self.mountpoint), Self::read(&self.mountpoint))
+    pub(crate) fn forget(&self) {
+        if let (Some(path), Some(now)) = (Self::path(&self.mountpoint), Self::read(&self.mountpoint))
             && now.pid == self.pid
         {
             let _ = fs::remove_file(path);
@@ -99,10 +86,7 @@ mod tests {
 
     #[test]
     fn places_have_names_of_their_own() {
-        assert_eq!(
-            file_name(Path::new("/data/objects.zarr")),
-            "data%objects.zarr"
-        );
+        assert_eq!(file_name(Path::new("/data/objects.zarr")), "data%objects.zarr");
         assert_ne!(file_name(Path::new("/a/b")), file_name(Path::new("/a%b")));
         assert_eq!(file_name(Path::new(&"/x".repeat(500))).len(), 200);
     }

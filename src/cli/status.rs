@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rechunkfs::fuse::STATUS_ATTRIBUTE;
 use rechunkfs::fuse::machine::Machine;
 use rechunkfs::mounts::{self, Mount};
 use serde_json::{Value, json};
@@ -14,14 +15,11 @@ use super::output;
 use super::report::table;
 use super::state::Record;
 
-/// The extended attribute of a view's root under which the daemon tells how it fares.
-const ATTRIBUTE: &str = "user.rechunkfs.status";
-
 /// A daemon that has not answered by then hangs.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Runs `status`.
-pub fn run(mountpoint: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mountpoint: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
     match mountpoint {
         Some(point) => one(point, json),
         None => all(json),
@@ -35,16 +33,9 @@ fn one(point: &Path, json: bool) -> anyhow::Result<ExitCode> {
         // Perhaps mounted by somebody else, and handed to us: then the view answers all the same.
         Some(mount) => match ask(&resolved) {
             Answer::Status(_) => describe(&mount),
-            _ => bail!(
-                "{} is not a rechunkfs mount but {}",
-                resolved.display(),
-                mount.fs_type
-            ),
+            _ => bail!("{} is not a rechunkfs mount but {}", resolved.display(), mount.fs_type),
         },
-        None => bail!(
-            "{} is not mounted; `rechunkfs status` lists what is",
-            resolved.display()
-        ),
+        None => bail!("{} is not mounted; `rechunkfs status` lists what is", resolved.display()),
     };
     if json {
         output::json("status", state);
@@ -55,11 +46,7 @@ fn one(point: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn all(json: bool) -> anyhow::Result<ExitCode> {
-    let mounts: Vec<Value> = mounts::list()?
-        .iter()
-        .filter(|mount| mount.is_ours())
-        .map(describe)
-        .collect();
+    let mounts: Vec<Value> = mounts::list()?.iter().filter(|mount| mount.is_ours()).map(describe).collect();
     let machine = Machine::look();
     let verdict = machine.check(false);
     if json {
@@ -108,10 +95,7 @@ fn machine_text(machine: &Machine) -> String {
             ["/dev/fuse".to_owned(), device.to_owned()],
             ["fusermount3".to_owned(), helper],
             ["root".to_owned(), yes_or_no(machine.is_root)],
-            [
-                "user_allow_other".to_owned(),
-                yes_or_no(machine.user_allow_other),
-            ],
+            ["user_allow_other".to_owned(), yes_or_no(machine.user_allow_other)],
         ]
         .iter(),
     )
@@ -133,10 +117,7 @@ fn describe(mount: &Mount) -> Value {
             state["view"] = view;
         }
         Answer::Stale => {
-            let remedy = format!(
-                "stale; clear it: rechunkfs unmount --lazy {}",
-                mount.point.display()
-            );
+            let remedy = format!("stale; clear it: rechunkfs unmount --lazy {}", mount.point.display());
             state["state"] = remedy.into();
         }
         Answer::Silent(why) => state["state"] = format!("no answer: {why}").into(),
@@ -157,7 +138,7 @@ fn ask(point: &Path) -> Answer {
     std::thread::spawn(move || {
         // The answer may grow between two questions, so there is one, with room to spare.
         let mut value = vec![0; 64 * 1024];
-        let length = rustix::fs::getxattr(&path, ATTRIBUTE, &mut value);
+        let length = rustix::fs::getxattr(&path, STATUS_ATTRIBUTE, &mut value);
         let _ = send.send(length.map(|length| value[..length].to_vec()));
     });
     match answer.recv_timeout(ANSWER_TIME) {
@@ -178,20 +159,13 @@ fn lines(value: &Value, indent: &str) -> String {
         let key = key.replace('_', " ");
         match value {
             Value::Null => {}
-            Value::Object(_) => text.push_str(&format!(
-                "{indent}{key}:\n{}",
-                lines(value, &format!("{indent}  "))
-            )),
+            Value::Object(_) => text.push_str(&format!("{indent}{key}:\n{}", lines(value, &format!("{indent}  ")))),
             Value::String(string) => text.push_str(&format!("{indent}{key}: {string}\n")),
-            Value::Array(list) if list.is_empty() => {
-                text.push_str(&format!("{indent}{key}: none\n"))
-            }
+            Value::Array(list) if list.is_empty() => text.push_str(&format!("{indent}{key}: none\n")),
             Value::Array(list) => {
                 text.push_str(&format!("{indent}{key}:\n"));
                 for item in list {
-                    let item = item
-                        .as_str()
-                        .map_or_else(|| item.to_string(), str::to_owned);
+                    let item = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
                     text.push_str(&format!("{indent}  {item}\n"));
                 }
             }

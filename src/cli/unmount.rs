@@ -13,7 +13,7 @@ use super::state::Record;
 use super::{FAILED, output};
 
 /// Runs `unmount`.
-pub fn run(config: &UnmountConfig) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(config: &UnmountConfig) -> anyhow::Result<ExitCode> {
     let points: Vec<PathBuf> = match &config.mountpoint {
         Some(point) => {
             vec![mounts::resolve(point).with_context(|| format!("{}", point.display()))?]
@@ -30,23 +30,12 @@ pub fn run(config: &UnmountConfig) -> anyhow::Result<ExitCode> {
     }
     failures.iter().for_each(|failure| output::error(failure));
     if config.json {
-        output::json(
-            "unmount",
-            serde_json::json!({ "unmounted": done, "errors": failures }),
-        );
+        output::json("unmount", serde_json::json!({ "unmounted": done, "errors": failures }));
     } else if config.mountpoint.is_none() {
-        let list = if done.is_empty() {
-            "nothing".to_owned()
-        } else {
-            done.join(", ")
-        };
+        let list = if done.is_empty() { "nothing".to_owned() } else { done.join(", ") };
         output::text(&format!("unmounted: {list}\n"));
     }
-    Ok(if failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FAILED)
-    })
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn end(point: &Path, lazy: bool) -> anyhow::Result<()> {
@@ -68,18 +57,14 @@ fn end(point: &Path, lazy: bool) -> anyhow::Result<()> {
 }
 
 /// Whether the daemon that wrote the record runs. A number may be given again, so the name counts, too.
-pub fn lives(record: &Record) -> bool {
+pub(crate) fn lives(record: &Record) -> bool {
     std::fs::read_to_string(format!("/proc/{}/stat", record.pid))
         .is_ok_and(|stat| stat.contains("(rechunkfs)") && !stat.contains(") Z"))
 }
 
 /// Mounts of this user; all, for root.
-pub fn own_mounts() -> anyhow::Result<Vec<Mount>> {
+pub(crate) fn own_mounts() -> anyhow::Result<Vec<Mount>> {
     let user = rustix::process::getuid();
-    let own =
-        |mount: &Mount| user.is_root() || mount.owner().is_none_or(|owner| owner == user.as_raw());
-    Ok(mounts::list()?
-        .into_iter()
-        .filter(|mount| mount.is_ours() && own(mount))
-        .collect())
+    let own = |mount: &Mount| user.is_root() || mount.owner().is_none_or(|owner| owner == user.as_raw());
+    Ok(mounts::list()?.into_iter().filter(|mount| mount.is_ours() && own(mount)).collect())
 }

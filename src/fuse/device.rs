@@ -16,8 +16,7 @@ use std::process::{Command, Stdio};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::mount::MountFlags;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
-    recvmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
 };
 use rustix::process::{getgid, getuid};
 
@@ -79,7 +78,8 @@ pub enum MountError {
 }
 
 /// What can be had on a machine that cannot mount.
-pub const WITHOUT: &str = "without it this version can only `inspect` (a view written to disk, `materialize`, is to come)";
+pub const WITHOUT: &str =
+    "without it this version can only `inspect` (a view written to disk, `materialize`, is to come)";
 
 fn remedy(message: &str) -> &'static str {
     if message.contains("user_allow_other") {
@@ -106,22 +106,14 @@ pub fn mount(point: &Path, source: &Path, allow_other: bool) -> Result<Mounted, 
         Err(Errno::PERM | Errno::ACCESS) => mount_through_helper(point, source, allow_other)?,
         Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => return Err(MountError::NoDevice),
         Err(cause) => {
-            return Err(MountError::Io {
-                path: point.to_owned(),
-                cause: cause.into(),
-            });
+            return Err(MountError::Io { path: point.to_owned(), cause: cause.into() });
         }
         Ok(device) => device,
     };
     match mounts::at(point) {
         Ok(Some(mount)) => Ok(Mounted { device, mount }),
-        Ok(None) => Err(MountError::Vanished {
-            path: point.to_owned(),
-        }),
-        Err(cause) => Err(MountError::Io {
-            path: point.to_owned(),
-            cause,
-        }),
+        Ok(None) => Err(MountError::Vanished { path: point.to_owned() }),
+        Err(cause) => Err(MountError::Io { path: point.to_owned(), cause }),
     }
 }
 
@@ -145,31 +137,18 @@ fn mount_directly(point: &Path, source: &Path, allow_other: bool) -> Result<Owne
 }
 
 /// fusermount3 is setuid root: it mounts, and sends the descriptor over a socket.
-fn mount_through_helper(
-    point: &Path,
-    source: &Path,
-    allow_other: bool,
-) -> Result<OwnedFd, MountError> {
-    let io_error = |cause: io::Error| MountError::Io {
-        path: point.to_owned(),
-        cause,
-    };
+fn mount_through_helper(point: &Path, source: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
+    let io_error = |cause: io::Error| MountError::Io { path: point.to_owned(), cause };
     let helper = match find_helper() {
         Some(helper) => helper,
         // The helper has no rights that root lacks.
         None if rustix::process::geteuid().is_root() => return Err(io_error(Errno::PERM.into())),
         None => return Err(MountError::NoHelper),
     };
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::empty(),
-        None,
-    )
-    .map_err(|cause| io_error(cause.into()))?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
+        .map_err(|cause| io_error(cause.into()))?;
     fcntl_setfd(&ours, FdFlags::CLOEXEC).map_err(|cause| io_error(cause.into()))?;
-    let mut options =
-        OsString::from("ro,nodev,nosuid,noatime,default_permissions,subtype=rechunkfs,fsname=");
+    let mut options = OsString::from("ro,nodev,nosuid,noatime,default_permissions,subtype=rechunkfs,fsname=");
     options.push(escape(source.as_os_str()));
     if allow_other {
         options.push(",allow_other");
@@ -193,13 +172,8 @@ fn mount_through_helper(
         Ok(Some(device)) if output.status.success() => Ok(device),
         Err(cause) => Err(io_error(cause)),
         _ => {
-            let message = String::from_utf8_lossy(&output.stderr)
-                .trim()
-                .replace('\n', "; ");
-            Err(MountError::Refused {
-                path: point.to_owned(),
-                message,
-            })
+            let message = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+            Err(MountError::Refused { path: point.to_owned(), message })
         }
     }
 }
@@ -220,12 +194,7 @@ fn receive_descriptor(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0_u8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     Ok(ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
@@ -244,10 +213,9 @@ pub fn find_helper() -> Option<PathBuf> {
 /// Takes over descriptor `number`, a FUSE device that whoever started us has opened and mounted.
 ///
 /// Call it once, before anything else is opened.
-#[allow(unsafe_code, reason = "an inherited descriptor is only a number")]
+#[expect(unsafe_code, reason = "an inherited descriptor is only a number")]
 pub fn inherited(number: i32) -> Result<OwnedFd, MountError> {
-    let device_number =
-        std::fs::metadata(format!("/proc/self/fd/{number}")).map(|metadata| metadata.rdev());
+    let device_number = std::fs::metadata(format!("/proc/self/fd/{number}")).map(|metadata| metadata.rdev());
     if number < 3 || device_number.ok() != Some(libc::makedev(10, 229)) {
         return Err(MountError::NotOurDevice { number });
     }

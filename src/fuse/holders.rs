@@ -45,55 +45,32 @@ pub fn find(point: &Path) -> Vec<Holder> {
 
 fn look_into(pid: u32, point: &Path) -> Option<Holder> {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let open_files = fs::read_dir(process.join("fd"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    let links = ["cwd", "root", "exe"]
-        .map(|name| process.join(name))
-        .into_iter()
-        .chain(open_files);
+    let open_files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let links = ["cwd", "root", "exe"].map(|name| process.join(name)).into_iter().chain(open_files);
     let file = links
         .filter_map(|link| fs::read_link(link).ok())
         .find(|target| is_within(target, point))
         .or_else(|| mapped_file(&process, point))?;
-    let name = fs::read_to_string(process.join("comm"))
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
+    let name = fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned();
     Some(Holder { pid, name, file })
 }
 
 fn mapped_file(process: &Path, point: &Path) -> Option<PathBuf> {
     let maps = fs::read_to_string(process.join("maps")).ok()?;
-    let paths = maps
-        .lines()
-        .filter_map(|line| Some(Path::new(&line[line.find('/')?..])));
-    paths
-        .filter(|path| is_within(path, point))
-        .map(Path::to_owned)
-        .next()
+    let paths = maps.lines().filter_map(|line| Some(Path::new(&line[line.find('/')?..])));
+    paths.filter(|path| is_within(path, point)).map(Path::to_owned).next()
 }
 
 /// `python3 (4711) with /mnt/x/c.0.0, and 2 more`.
 pub fn describe(holders: &[Holder]) -> String {
     const SHOWN: usize = 3;
     if holders.is_empty() {
-        return "a process that cannot be looked into from here (as root, `fuser -vm` names it)"
-            .to_owned();
+        return "a process that cannot be looked into from here (as root, `fuser -vm` names it)".to_owned();
     }
     let mut shown: Vec<String> = holders
         .iter()
         .take(SHOWN)
-        .map(|holder| {
-            format!(
-                "{} (process {}) with {}",
-                holder.name,
-                holder.pid,
-                holder.file.display()
-            )
-        })
+        .map(|holder| format!("{} (process {}) with {}", holder.name, holder.pid, holder.file.display()))
         .collect();
     if holders.len() > SHOWN {
         shown.push(format!("{} more", holders.len() - SHOWN));
@@ -113,9 +90,6 @@ mod tests {
         let holders = find(&point);
         drop(open);
         assert_eq!(holders.len(), 1);
-        assert_eq!(
-            (holders[0].pid, holders[0].file.clone()),
-            (std::process::id(), point.join("held"))
-        );
+        assert_eq!((holders[0].pid, holders[0].file.clone()), (std::process::id(), point.join("held")));
     }
 }

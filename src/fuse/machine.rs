@@ -33,19 +33,12 @@ impl Machine {
             .and_then(|file| fs::metadata(file).ok())
             .is_some_and(|metadata| metadata.uid() == 0 && metadata.mode() & libc::S_ISUID != 0);
         Self {
-            has_device: fs::metadata(device)
-                .is_ok_and(|metadata| metadata.file_type().is_char_device()),
-            device_opens: fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(device)
-                .is_ok(),
+            has_device: fs::metadata(device).is_ok_and(|metadata| metadata.file_type().is_char_device()),
+            device_opens: fs::OpenOptions::new().read(true).write(true).open(device).is_ok(),
             helper,
             helper_is_setuid,
             is_root: rustix::process::geteuid().is_root(),
-            user_allow_other: allows_other(
-                &fs::read_to_string("/etc/fuse.conf").unwrap_or_default(),
-            ),
+            user_allow_other: allows_other(&fs::read_to_string("/etc/fuse.conf").unwrap_or_default()),
         }
     }
 
@@ -69,9 +62,7 @@ impl Machine {
 }
 
 fn allows_other(fuse_conf: &str) -> bool {
-    fuse_conf
-        .lines()
-        .any(|line| line.trim() == "user_allow_other")
+    fuse_conf.lines().any(|line| line.trim() == "user_allow_other")
 }
 
 #[cfg(test)]
@@ -95,37 +86,10 @@ mod tests {
             user_allow_other: false,
         };
         assert!(whole.check(false).is_ok());
-        let check =
-            |machine: Machine, allow_other| machine.check(allow_other).unwrap_err().to_string();
+        let check = |machine: Machine, allow_other| machine.check(allow_other).unwrap_err().to_string();
         assert!(check(whole.clone(), true).contains("user_allow_other"));
-        assert!(
-            check(
-                Machine {
-                    helper: None,
-                    ..whole.clone()
-                },
-                false
-            )
-            .contains("apt install fuse3")
-        );
-        assert!(
-            check(
-                Machine {
-                    has_device: false,
-                    ..whole.clone()
-                },
-                false
-            )
-            .contains("modprobe fuse")
-        );
-        assert!(
-            Machine {
-                helper: None,
-                is_root: true,
-                ..whole
-            }
-            .check(true)
-            .is_ok()
-        );
+        assert!(check(Machine { helper: None, ..whole.clone() }, false).contains("apt install fuse3"));
+        assert!(check(Machine { has_device: false, ..whole.clone() }, false).contains("modprobe fuse"));
+        assert!(Machine { helper: None, is_root: true, ..whole }.check(true).is_ok());
     }
 }

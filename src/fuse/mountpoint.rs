@@ -27,30 +27,18 @@ pub struct Checked {
 /// Checks `path` as a place for a view of `source` (canonical). Changes nothing, except that a stale mount
 /// of ours is cleared if `replace_stale`.
 pub fn check(path: &Path, source: &Path, replace_stale: bool) -> Result<Checked, MountPointError> {
-    let io_error = |doing| {
-        move |cause| MountPointError::Io {
-            path: path.to_owned(),
-            doing,
-            cause,
-        }
-    };
+    let io_error = |doing| move |cause| MountPointError::Io { path: path.to_owned(), doing, cause };
     let point = mounts::resolve(path).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
-            Ok(_) => MountPointError::NotADirectory {
-                path: path.to_owned(),
-            },
-            Err(_) => MountPointError::NoParent {
-                path: path.to_owned(),
-                parent: path.parent().unwrap_or(path).to_owned(),
-            },
+            Ok(_) => MountPointError::NotADirectory { path: path.to_owned() },
+            Err(_) => {
+                MountPointError::NoParent { path: path.to_owned(), parent: path.parent().unwrap_or(path).to_owned() }
+            }
         },
         _ => io_error("cannot be looked up")(cause),
     })?;
     if is_within(&point, source) || is_within(source, &point) {
-        return Err(MountPointError::OverlapsSource {
-            path: point,
-            source_path: source.to_owned(),
-        });
+        return Err(MountPointError::OverlapsSource { path: point, source_path: source.to_owned() });
     }
     refuse_mounted(&point, replace_stale)?;
     let exists = match fs::metadata(&point) {
@@ -64,18 +52,9 @@ pub fn check(path: &Path, source: &Path, replace_stale: bool) -> Result<Checked,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => false,
         Err(cause) => return Err(io_error("cannot be looked at")(cause)),
     };
-    let warnings = network_warning(if exists {
-        &point
-    } else {
-        point.parent().unwrap_or(&point)
-    })
-    .into_iter()
-    .collect();
-    Ok(Checked {
-        path: point,
-        exists,
-        warnings,
-    })
+    let warnings =
+        network_warning(if exists { &point } else { point.parent().unwrap_or(&point) }).into_iter().collect();
+    Ok(Checked { path: point, exists, warnings })
 }
 
 fn refuse_mounted(point: &Path, replace_stale: bool) -> Result<(), MountPointError> {
@@ -85,40 +64,24 @@ fn refuse_mounted(point: &Path, replace_stale: bool) -> Result<(), MountPointErr
             Ok(Some(mount)) if mount.fs_type != "autofs" => mount,
             Ok(_) => return Ok(()),
             Err(cause) => {
-                return Err(MountPointError::Io {
-                    path,
-                    doing: "the mount table cannot be read",
-                    cause,
-                });
+                return Err(MountPointError::Io { path, doing: "the mount table cannot be read", cause });
             }
         };
         let stale = is_stale(point);
         match (stale, mount.is_ours()) {
             // There may be another mount beneath, hence the loop.
             (true, true) if replace_stale => {
-                unmount::detach(&mount).map_err(|cause| MountPointError::Replace {
-                    path: path.clone(),
-                    cause,
-                })?
+                unmount::detach(&mount).map_err(|cause| MountPointError::Replace { path: path.clone(), cause })?
             }
             (true, true) => return Err(MountPointError::Stale { path }),
             (true, false) => {
-                return Err(MountPointError::StaleForeign {
-                    path,
-                    fs_type: mount.fs_type,
-                });
+                return Err(MountPointError::StaleForeign { path, fs_type: mount.fs_type });
             }
             (false, true) => {
-                return Err(MountPointError::AlreadyOurs {
-                    path,
-                    source_path: mount.source,
-                });
+                return Err(MountPointError::AlreadyOurs { path, source_path: mount.source });
             }
             (false, false) => {
-                return Err(MountPointError::AlreadyMounted {
-                    path,
-                    fs_type: mount.fs_type,
-                });
+                return Err(MountPointError::AlreadyMounted { path, fs_type: mount.fs_type });
             }
         }
     }
@@ -133,17 +96,11 @@ fn refuse_full(point: &Path) -> Result<(), MountPointError> {
     match fs::read_dir(point) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(MountPointError::NotEmpty {
-                path: point.to_owned(),
-            }),
+            Some(_) => Err(MountPointError::NotEmpty { path: point.to_owned() }),
         },
         // Closed: as an earlier run leaves it. Only an owner gets further, and then looks again.
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        Err(cause) => Err(MountPointError::Io {
-            path: point.to_owned(),
-            doing: "cannot be listed",
-            cause,
-        }),
+        Err(cause) => Err(MountPointError::Io { path: point.to_owned(), doing: "cannot be listed", cause }),
     }
 }
 
@@ -187,36 +144,18 @@ impl Checked {
             move |cause| MountPointError::Io { path, doing, cause }
         };
         if !self.exists {
-            fs::DirBuilder::new()
-                .mode(0o700)
-                .create(&path)
-                .map_err(io_error("cannot be created"))?;
+            fs::DirBuilder::new().mode(0o700).create(&path).map_err(io_error("cannot be created"))?;
         }
-        let mode = fs::metadata(&path)
-            .map_err(io_error("cannot be looked at"))?
-            .mode()
-            & 0o7777;
+        let mode = fs::metadata(&path).map_err(io_error("cannot be looked at"))?.mode() & 0o7777;
         // fusermount3 wants to see that the caller may write there, so a closed directory is opened for
         // the moment of mounting. Whoever is root mounts without it, and never opens what is closed.
         if !rustix::process::geteuid().is_root() && mode & 0o700 != 0o700 {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o700))
                 .map_err(io_error("is closed (mode 000) and not yours"))?;
         }
-        let open = || {
-            rustix::fs::open(
-                &path,
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-        };
-        let underneath =
-            File::from(open().map_err(|cause| io_error("cannot be opened")(cause.into()))?);
-        let point = MountPoint {
-            path,
-            underneath,
-            created: !self.exists,
-            mode,
-        };
+        let open = || rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let underneath = File::from(open().map_err(|cause| io_error("cannot be opened")(cause.into()))?);
+        let point = MountPoint { path, underneath, created: !self.exists, mode };
         if let Err(error) = refuse_full(&point.path) {
             point.give_back();
             return Err(error);
@@ -235,10 +174,7 @@ impl MountPoint {
     /// something to say.
     pub fn close(&self) -> Option<String> {
         let path = self.path.display();
-        match self
-            .underneath
-            .set_permissions(fs::Permissions::from_mode(0o000))
-        {
+        match self.underneath.set_permissions(fs::Permissions::from_mode(0o000)) {
             Ok(()) if self.mode == 0 => None,
             Ok(()) => Some(format!(
                 "the directory under {path} now has mode 000 and keeps it after unmounting, so that a missing mount \
@@ -255,15 +191,10 @@ impl MountPoint {
     pub fn give_back(self) {
         let result = match self.created {
             true => fs::remove_dir(&self.path),
-            false => self
-                .underneath
-                .set_permissions(fs::Permissions::from_mode(self.mode)),
+            false => self.underneath.set_permissions(fs::Permissions::from_mode(self.mode)),
         };
         if let Err(cause) = result {
-            tracing::warn!(
-                "{}: cannot be put back as it was: {cause}",
-                self.path.display()
-            );
+            tracing::warn!("{}: cannot be put back as it was: {cause}", self.path.display());
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -49,20 +48,14 @@ impl Session {
         config.n_threads = Some(options.threads.clamp(4, 16));
         // Who gets in is the kernel's to decide (allow_other or not). The filter compares with the user who
         // serves, which is wrong for a descriptor that another user mounted.
-        config.acl = if options.root_and_owner_only {
-            SessionACL::RootAndOwner
-        } else {
-            SessionACL::All
-        };
+        config.acl = if options.root_and_owner_only { SessionACL::RootAndOwner } else { SessionACL::All };
         let acl = config.acl;
         let session = fuser::Session::from_fd(file_system, device, acl, config)?;
         let (send, ended) = mpsc::channel();
-        thread::Builder::new()
-            .name("session".to_owned())
-            .spawn(move || {
-                // Nobody listening means that the process is ending already.
-                let _ = send.send(session.run());
-            })?;
+        thread::Builder::new().name("session".to_owned()).spawn(move || {
+            // Nobody listening means that the process is ending already.
+            let _ = send.send(session.run());
+        })?;
         Ok(Self { mount, ended })
     }
 
@@ -75,9 +68,7 @@ impl Session {
         let (send, answer) = mpsc::channel();
         // On a thread of its own: a question that is never answered cannot be taken back.
         thread::spawn(move || send.send(std::fs::read_dir(point).map(|_| ())));
-        answer
-            .recv_timeout(ANSWER_TIME)
-            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+        answer.recv_timeout(ANSWER_TIME).unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
     }
 
     /// Waits for the end: an unmount by anybody, or a failure.
@@ -85,15 +76,11 @@ impl Session {
     /// fuser notices neither a mount that was aborted nor workers that died, so a mount which is still
     /// there is taken down: without us it could only give errors.
     pub fn wait(self) -> io::Result<()> {
-        let result = self
-            .ended
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the session thread is gone")));
+        let result = self.ended.recv().unwrap_or_else(|_| Err(io::Error::other("the session thread is gone")));
         let Some(mount) = &self.mount else {
             return result;
         };
-        let still_there =
-            matches!(crate::mounts::at(&mount.point), Ok(Some(now)) if now.id == mount.id);
+        let still_there = matches!(crate::mounts::at(&mount.point), Ok(Some(now)) if now.id == mount.id);
         if !still_there {
             if let Err(cause) = result {
                 tracing::warn!("after unmounting: {cause}");
@@ -120,17 +107,8 @@ pub fn stop(mount: Option<&Mount>, last_words: impl FnOnce() + Send + 'static) {
     }
     thread::spawn(move || {
         thread::sleep(DRAIN_TIME);
-        tracing::warn!(
-            "files were still open {} s after unmounting: their readers get errors",
-            DRAIN_TIME.as_secs()
-        );
+        tracing::warn!("files were still open {} s after unmounting: their readers get errors", DRAIN_TIME.as_secs());
         last_words();
         std::process::exit(0);
     });
-}
-
-/// Runs `handler`, and survives its panic: one that reaches a worker thread would end that worker, or the
-/// mount. The panic hook has logged it; a reply that was lost on the way has been answered with EIO.
-pub fn shielded<T>(handler: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(handler)).ok()
 }

@@ -28,28 +28,22 @@ impl Signals {
         let mut caught = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let action: Arc<Mutex<Option<Action>>> = Arc::default();
         let shared = Arc::clone(&action);
-        std::thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                let mut first = true;
-                for signal in caught.forever() {
-                    match lock(&shared).as_mut() {
-                        Some(action) => action(signal, first),
-                        None => std::process::exit(exit_code(signal)),
-                    }
-                    first = false;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut first = true;
+            for signal in caught.forever() {
+                match lock(&shared).as_mut() {
+                    Some(action) => action(signal, first),
+                    None => std::process::exit(exit_code(signal)),
                 }
-            })?;
+                first = false;
+            }
+        })?;
         Ok(Self { action })
     }
 
     /// Runs `mount` with signals held back, then gives them something to do: between a mount and the
     /// knowledge of it no signal may end us, or the mount would be left behind.
-    pub fn arm<T, E>(
-        &self,
-        mount: impl FnOnce() -> Result<T, E>,
-        action: impl FnOnce(&T) -> Action,
-    ) -> Result<T, E> {
+    pub fn arm<T, E>(&self, mount: impl FnOnce() -> Result<T, E>, action: impl FnOnce(&T) -> Action) -> Result<T, E> {
         let mut slot = lock(&self.action);
         let mounted = mount()?;
         *slot = Some(action(&mounted));

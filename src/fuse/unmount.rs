@@ -58,17 +58,11 @@ pub fn unmount(point: &Path, lazy: bool) -> Result<Mount, UnmountError> {
     let mount = match mounts::at(point) {
         Ok(Some(mount)) if mount.is_ours() => mount,
         Ok(Some(mount)) => {
-            return Err(UnmountError::NotOurs {
-                path,
-                fs_type: mount.fs_type,
-            });
+            return Err(UnmountError::NotOurs { path, fs_type: mount.fs_type });
         }
         Ok(None) => return Err(UnmountError::NotMounted { path }),
         Err(cause) => {
-            return Err(UnmountError::Refused {
-                path,
-                message: cause.to_string(),
-            });
+            return Err(UnmountError::Refused { path, message: cause.to_string() });
         }
     };
     if lazy {
@@ -85,10 +79,7 @@ pub fn detach(mount: &Mount) -> Result<(), UnmountError> {
     match mounts::at(&mount.point) {
         Ok(Some(now)) if now.id == mount.id => remove(mount, UnmountFlags::DETACH),
         Ok(_) => Ok(()),
-        Err(cause) => Err(UnmountError::Refused {
-            path: mount.point.clone(),
-            message: cause.to_string(),
-        }),
+        Err(cause) => Err(UnmountError::Refused { path: mount.point.clone(), message: cause.to_string() }),
     }
 }
 
@@ -98,10 +89,7 @@ fn remove(mount: &Mount, flags: UnmountFlags) -> Result<(), UnmountError> {
         Ok(()) => Ok(()),
         Err(Errno::BUSY) => Err(busy(path)),
         Err(Errno::PERM) => remove_through_helper(mount, flags.contains(UnmountFlags::DETACH)),
-        Err(cause) => Err(UnmountError::Refused {
-            path,
-            message: cause.to_string(),
-        }),
+        Err(cause) => Err(UnmountError::Refused { path, message: cause.to_string() }),
     }
 }
 
@@ -122,23 +110,13 @@ fn remove_through_helper(mount: &Mount, lazy: bool) -> Result<(), UnmountError> 
     if lazy {
         command.arg("-z");
     }
-    let output = command
-        .arg("--")
-        .arg(&mount.point)
-        .stdin(Stdio::null())
-        .output();
+    let output = command.arg("--").arg(&mount.point).stdin(Stdio::null()).output();
     let message = match output {
         Ok(output) if output.status.success() => return Ok(()),
-        Ok(output) => String::from_utf8_lossy(&output.stderr)
-            .trim()
-            .replace('\n', "; "),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
         Err(cause) => cause.to_string(),
     };
-    if message.contains("busy") {
-        Err(busy(path))
-    } else {
-        Err(UnmountError::Refused { path, message })
-    }
+    if message.contains("busy") { Err(busy(path)) } else { Err(UnmountError::Refused { path, message }) }
 }
 
 fn busy(path: PathBuf) -> UnmountError {

@@ -20,29 +20,19 @@ pub struct Limit {
 /// plan with. A cgroup counts with its limit less what its processes hold beyond page cache, for the
 /// same reason.
 pub fn tightest_limit() -> Limit {
-    let machine = meminfo_available().map(|bytes| Limit {
-        bytes,
-        by: "this machine (MemAvailable)".to_owned(),
-    });
+    let machine = meminfo_available().map(|bytes| Limit { bytes, by: "this machine (MemAvailable)".to_owned() });
     machine
         .into_iter()
         .chain(cgroup_limits())
-        .chain(slurm_limit(
-            std::env::var("SLURM_MEM_PER_NODE").ok().as_deref(),
-        ))
+        .chain(slurm_limit(std::env::var("SLURM_MEM_PER_NODE").ok().as_deref()))
         .min_by_key(|limit| limit.bytes)
         // Without /proc nothing is known: a modest machine is the harmless guess.
-        .unwrap_or(Limit {
-            bytes: 4 << 30,
-            by: "a guess (no /proc/meminfo)".to_owned(),
-        })
+        .unwrap_or(Limit { bytes: 4 << 30, by: "a guess (no /proc/meminfo)".to_owned() })
 }
 
 fn meminfo_available() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -50,10 +40,7 @@ fn meminfo_available() -> Option<u64> {
 /// Slurm speaks in MiB; 0 stands for the whole node.
 fn slurm_limit(mem_per_node: Option<&str>) -> Option<Limit> {
     let mib: u64 = mem_per_node?.trim().parse().ok()?;
-    (mib > 0).then(|| Limit {
-        bytes: mib.saturating_mul(1 << 20),
-        by: "SLURM_MEM_PER_NODE".to_owned(),
-    })
+    (mib > 0).then(|| Limit { bytes: mib.saturating_mul(1 << 20), by: "SLURM_MEM_PER_NODE".to_owned() })
 }
 
 fn cgroup_limits() -> Vec<Limit> {
@@ -67,19 +54,12 @@ fn cgroup_limits() -> Vec<Limit> {
             continue;
         };
         let unified = controllers.is_empty();
-        if !unified
-            && !controllers
-                .split(',')
-                .any(|controller| controller == "memory")
-        {
+        if !unified && !controllers.split(',').any(|controller| controller == "memory") {
             continue;
         }
         let found = mounts.iter().find(|mount| match unified {
             true => mount.fs_type == "cgroup2",
-            false => {
-                mount.fs_type == "cgroup"
-                    && mount.options.split(',').any(|option| option == "memory")
-            }
+            false => mount.fs_type == "cgroup" && mount.options.split(',').any(|option| option == "memory"),
         });
         if let Some(mount) = found {
             limits.extend(limits_up_the_tree(mount, Path::new(path), unified));
@@ -109,34 +89,18 @@ fn limits_up_the_tree(mount: &Mount, path: &Path, unified: bool) -> Vec<Limit> {
 fn limit_of(folder: &Path, unified: bool) -> Option<Limit> {
     let (limit_file, usage_file, cache_key) = match unified {
         true => ("memory.max", "memory.current", "file "),
-        false => (
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-            "total_cache ",
-        ),
+        false => ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache "),
     };
-    let number = |file: &str| -> Option<u64> {
-        fs::read_to_string(folder.join(file))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-    };
+    let number = |file: &str| -> Option<u64> { fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok() };
     // `max` does not parse; v1 spells "no limit" as a number near 2^63.
     let limit = number(limit_file).filter(|&bytes| bytes < 1 << 60)?;
     let cache = fs::read_to_string(folder.join("memory.stat"))
         .ok()
-        .and_then(|stat| {
-            stat.lines()
-                .find_map(|line| line.strip_prefix(cache_key)?.parse::<u64>().ok())
-        })
+        .and_then(|stat| stat.lines().find_map(|line| line.strip_prefix(cache_key)?.parse::<u64>().ok()))
         .unwrap_or(0);
     let held = number(usage_file).unwrap_or(0).saturating_sub(cache);
     let file: PathBuf = folder.join(limit_file);
-    Some(Limit {
-        bytes: limit.saturating_sub(held),
-        by: format!("the cgroup limit {}", file.display()),
-    })
+    Some(Limit { bytes: limit.saturating_sub(held), by: format!("the cgroup limit {}", file.display()) })
 }
 
 #[cfg(test)]
@@ -158,11 +122,7 @@ mod tests {
         fs::write(leaf.join("memory.max"), "max\n").unwrap();
         fs::write(tree.path().join("job/memory.max"), "1000000\n").unwrap();
         fs::write(tree.path().join("job/memory.current"), "400000\n").unwrap();
-        fs::write(
-            tree.path().join("job/memory.stat"),
-            "anon 100000\nfile 300000\n",
-        )
-        .unwrap();
+        fs::write(tree.path().join("job/memory.stat"), "anon 100000\nfile 300000\n").unwrap();
         let mount = Mount {
             id: 1,
             device: "0:1".to_owned(),
@@ -173,9 +133,6 @@ mod tests {
             options: "rw".to_owned(),
         };
         let limits = limits_up_the_tree(&mount, Path::new("/job/step"), true);
-        assert_eq!(
-            limits.iter().map(|limit| limit.bytes).collect::<Vec<_>>(),
-            [900_000]
-        );
+        assert_eq!(limits.iter().map(|limit| limit.bytes).collect::<Vec<_>>(), [900_000]);
     }
 }

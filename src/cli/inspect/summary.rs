@@ -1,80 +1,54 @@
-//! What `inspect` tells of an array, taken from the hierarchy: the one place here that knows its types.
+//! What `inspect` tells of an array, taken from the documents: the one place here that knows their types.
 
-use rechunkfs::source::hierarchy::Hierarchy;
-use serde_json::Value;
+use rechunkfs::zarr::{ArrayNode, Readable};
 
-/// What `inspect` tells of one array.
-pub struct ArraySummary {
-    pub path: String,
-    pub shape: Vec<u64>,
-    pub dimensions: Vec<Option<String>>,
-    pub data_type: String,
-    pub chunks: Vec<u64>,
-    pub shards: Option<Vec<u64>>,
-    pub codecs: Vec<String>,
+/// One array.
+pub(crate) struct ArraySummary {
+    pub(crate) path: String,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) dimensions: Vec<Option<String>>,
+    pub(crate) data_type: String,
+    pub(crate) codecs: Vec<String>,
+    /// None where the array cannot be rechunked, hence its chunks are not known.
+    pub(crate) cut: Option<Cut>,
+    /// Why it cannot be rechunked.
+    pub(crate) reason: Option<String>,
 }
 
-/// All arrays of a store.
-pub fn summaries(hierarchy: &Hierarchy) -> Vec<ArraySummary> {
-    let numbers = |list: &Value| -> Vec<u64> {
-        list.as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_u64)
-            .collect()
-    };
-    let names = |codecs: &Value| -> Vec<String> {
-        let name = |codec: &Value| {
-            codec["name"]
-                .as_str()
-                .or(codec.as_str())
-                .unwrap_or("?")
-                .to_owned()
-        };
-        codecs.as_array().into_iter().flatten().map(name).collect()
-    };
-    let arrays = hierarchy
-        .nodes
-        .iter()
-        .filter(|(_, document)| document["node_type"] == "array");
-    arrays
-        .map(|(path, document)| {
-            let grid = numbers(&document["chunk_grid"]["configuration"]["chunk_shape"]);
-            let shape = numbers(&document["shape"]);
-            let dimensions = document["dimension_names"].as_array().map(|list| {
-                list.iter()
-                    .map(|dimension| dimension.as_str().map(str::to_owned))
-                    .collect()
-            });
-            let sharding = document["codecs"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|codec| codec["name"] == "sharding_indexed");
-            let (chunks, shards, codecs) = match sharding {
-                Some(codec) => {
-                    let inner = &codec["configuration"];
-                    (
-                        numbers(&inner["chunk_shape"]),
-                        Some(grid),
-                        names(&inner["codecs"]),
-                    )
-                }
-                None => (grid, None, names(&document["codecs"])),
-            };
-            ArraySummary {
-                path: path.clone(),
-                dimensions: dimensions.unwrap_or_else(|| vec![None; shape.len()]),
-                shape,
-                data_type: document["data_type"]
-                    .as_str()
-                    .or(document["data_type"]["name"].as_str())
-                    .unwrap_or("?")
-                    .to_owned(),
-                chunks,
-                shards,
-                codecs,
+/// How an array is cut.
+pub(crate) struct Cut {
+    /// The inner chunks, where there are shards.
+    pub(crate) chunks: Vec<u64>,
+    pub(crate) shards: Option<Vec<u64>>,
+}
+
+impl From<ArrayNode> for ArraySummary {
+    fn from(node: ArrayNode) -> Self {
+        let (cut, reason) = match node.readable {
+            Ok(Readable { source, .. }) => {
+                let shards = source.sharding.map(|_| source.file_shape);
+                (Some(Cut { chunks: source.leaf_shape, shards }), None)
             }
-        })
-        .collect()
+            Err(reason) => (None, Some(reason)),
+        };
+        Self {
+            path: node.path,
+            shape: node.shape,
+            dimensions: node.dimension_names,
+            data_type: node.data_type,
+            codecs: node.codecs,
+            cut,
+            reason,
+        }
+    }
+}
+
+impl ArraySummary {
+    /// How many chunk files, or shards, a full array has.
+    pub(crate) fn files_expected(&self) -> Option<u64> {
+        let cut = self.cut.as_ref()?;
+        let file = cut.shards.as_ref().unwrap_or(&cut.chunks);
+        let counts = self.shape.iter().zip(file).map(|(&length, &file)| length.div_ceil(file.max(1)));
+        Some(counts.fold(1, u64::saturating_mul))
+    }
 }

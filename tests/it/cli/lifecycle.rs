@@ -23,9 +23,7 @@ fn mount_returns_when_the_mount_answers_and_unmount_when_the_daemon_is_gone() {
         return;
     }
     let store = Store::new();
-    let mounted = store
-        .run(&["mount", "epochs.zarr", "objects.zarr", "--along", "epoch"])
-        .assert_success();
+    let mounted = store.run(&["mount", "epochs.zarr", "objects.zarr", "--along", "epoch"]).assert_success();
     let mount = Mount { store: &store };
     assert!(mounted.stdout.contains("lightcurves"), "{mounted:?}");
     assert!(mounted.stdout.contains("rechunkfs unmount"), "{mounted:?}");
@@ -45,9 +43,7 @@ fn a_closed_directory_left_by_an_earlier_run_is_mounted_again_without_a_word() {
     }
     let store = Store::new();
     store.mount(&[]).unmount(&[]).assert_success();
-    let again = store
-        .run(&["mount", "epochs.zarr", "objects.zarr", "--along", "epoch"])
-        .assert_success();
+    let again = store.run(&["mount", "epochs.zarr", "objects.zarr", "--along", "epoch"]).assert_success();
     let mount = Mount { store: &store };
     assert_eq!(again.stderr, "");
     mount.unmount(&[]).assert_success();
@@ -71,14 +67,7 @@ fn json_gives_what_a_script_needs() {
         return;
     }
     let store = Store::new();
-    let arguments = [
-        "mount",
-        "epochs.zarr",
-        "objects.zarr",
-        "--along",
-        "epoch",
-        "--json",
-    ];
+    let arguments = ["mount", "epochs.zarr", "objects.zarr", "--along", "epoch", "--json"];
     let mounted = store.run(&arguments).assert_success();
     let mount = Mount { store: &store };
     let result: serde_json::Value = serde_json::from_str(&mounted.stdout).unwrap();
@@ -124,11 +113,7 @@ fn a_reader_may_finish_after_a_signal_but_not_hold_the_process_up() {
     held.read_to_string(&mut text).unwrap();
     assert!(text.contains("zarr_format"));
     wait_until("the daemon ends", || !runs(pid));
-    assert!(
-        start.elapsed() < Duration::from_millis(5_500),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_millis(5_500), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -148,24 +133,10 @@ fn a_second_signal_ends_the_process_at_once() {
 }
 
 fn foreground(store: &Store) -> Ended {
-    let arguments = [
-        "mount",
-        "epochs.zarr",
-        "objects.zarr",
-        "--along",
-        "epoch",
-        "--foreground",
-    ];
-    let child = store
-        .rechunkfs(&arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let arguments = ["mount", "epochs.zarr", "objects.zarr", "--along", "epoch", "--foreground"];
+    let child = store.rechunkfs(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let child = Ended(child);
-    wait_until("the mount answers", || {
-        store.point().join("zarr.json").is_file()
-    });
+    wait_until("the mount answers", || store.point().join("zarr.json").is_file());
     child
 }
 
@@ -178,11 +149,7 @@ fn a_foreground_mount_ends_with_0_on_ctrl_c_and_when_others_unmount() {
     let mut daemon = foreground(&store);
     signal(daemon.0.id(), Signal::INT);
     assert_eq!(daemon.wait(), 0);
-    let ways: &[&[&str]] = if is_root() {
-        &[&["umount"], &["fusermount3", "-u"]]
-    } else {
-        &[&["fusermount3", "-u"]]
-    };
+    let ways: &[&[&str]] = if is_root() { &[&["umount"], &["fusermount3", "-u"]] } else { &[&["fusermount3", "-u"]] };
     for way in ways {
         let mut daemon = foreground(&store);
         finish(Command::new(way[0]).args(&way[1..]).arg(store.point())).assert_success();
@@ -203,15 +170,9 @@ fn a_busy_mount_stays_and_names_who_holds_it() {
     let refused = mount.unmount(&[]);
     let own_id = format!("(process {})", std::process::id());
     refused.assert_refused(1, &["in use", &own_id, "objects.zarr/zarr.json", "--lazy"]);
-    assert!(
-        !refused.stderr.contains(&pid.to_string()),
-        "the daemon counts itself: {refused:?}"
-    );
+    assert!(!refused.stderr.contains(&pid.to_string()), "the daemon counts itself: {refused:?}");
     mount.unmount(&["--lazy"]).assert_success();
-    assert!(
-        !is_mounted(&store.point()) && runs(pid),
-        "a detached mount serves who has files open"
-    );
+    assert!(!is_mounted(&store.point()) && runs(pid), "a detached mount serves who has files open");
     drop(held);
     wait_until("the daemon ends", || !runs(pid));
 }
@@ -229,9 +190,7 @@ fn unmount_all_and_status_know_every_mount() {
     let script = "\"$0\" mount epochs.zarr a --along epoch -q >/dev/null && \"$0\" mount epochs.zarr b --along epoch -q \
                   >/dev/null && \"$0\" status --json && \"$0\" unmount --all && \"$0\" status";
     let mut unshare = Command::new("unshare");
-    unshare
-        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_rechunkfs")])
-        .current_dir(store.folder.path());
+    unshare.args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_rechunkfs")]).current_dir(store.folder.path());
     let done = finish(unshare.env("XDG_STATE_HOME", store.path("state"))).assert_success();
     for point in ["a", "b"] {
         let path = store.path(point).display().to_string();
@@ -252,22 +211,16 @@ fn a_stale_mount_is_named_and_cleared() {
         let pid = mount.pid();
         signal(pid, Signal::KILL);
         wait_until("the daemon is dead", || !runs(pid));
-        wait_until("the mount is stale", || {
-            rechunkfs::fuse::mountpoint::is_stale(&store.point())
-        });
+        wait_until("the mount is stale", || rechunkfs::fuse::mountpoint::is_stale(&store.point()));
     };
     kill();
-    store
-        .run(&arguments)
-        .assert_refused(1, &["stale", "rechunkfs unmount --lazy", "--replace-stale"]);
+    store.run(&arguments).assert_refused(1, &["stale", "rechunkfs unmount --lazy", "--replace-stale"]);
     let status = store.run(&["status", "objects.zarr"]).assert_success();
     assert!(status.stdout.contains("stale"), "{status:?}");
     mount.unmount(&["--lazy"]).assert_success();
     store.run(&arguments).assert_success();
     kill();
-    store
-        .run(&[&arguments[..], &["--replace-stale"]].concat())
-        .assert_success();
+    store.run(&[&arguments[..], &["--replace-stale"]].concat()).assert_success();
     assert!(store.point().join("zarr.json").is_file());
 }
 
@@ -291,11 +244,7 @@ fn a_late_reader_gets_an_error_where_nothing_is_mounted() {
         return;
     }
     let store = Store::new();
-    fs::set_permissions(
-        store.folder.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
+    fs::set_permissions(store.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     store.mount(&[]).unmount(&[]).assert_success();
     let listed = finish(Command::new("ls").arg(store.point()).uid(65534));
     assert!(listed.stderr.contains("Permission denied"), "{listed:?}");
@@ -307,22 +256,14 @@ fn a_user_who_is_not_root_mounts_through_the_helper() {
         return;
     }
     let store = Store::new();
-    finish(
-        Command::new("chown")
-            .arg("-R")
-            .arg("65534")
-            .arg(store.folder.path()),
-    )
-    .assert_success();
+    finish(Command::new("chown").arg("-R").arg("65534").arg(store.folder.path())).assert_success();
     let as_nobody = |arguments: &[&str]| finish(store.rechunkfs(arguments).uid(65534).gid(65534));
     let mount = ["mount", "epochs.zarr", "objects.zarr", "--along", "epoch"];
     let guard = Mount { store: &store };
     for round in 0..2 {
         let mounted = as_nobody(&mount);
         if mounted.stderr.contains("Permission denied") && round == 0 {
-            return eprintln!(
-                "passed over: this machine keeps its FUSE device from users: {mounted:?}"
-            );
+            return eprintln!("passed over: this machine keeps its FUSE device from users: {mounted:?}");
         }
         mounted.assert_success();
         let listed = finish(Command::new("ls").arg(store.point()).uid(65534)).assert_success();
@@ -340,24 +281,12 @@ fn exec_unmounts_when_a_signal_ends_its_command() {
         return;
     }
     let store = Store::new();
-    let arguments = [
-        "exec",
-        "epochs.zarr",
-        "--along",
-        "epoch",
-        "--",
-        "sh",
-        "-c",
-        "echo {} > path; exec sleep 60",
-    ];
+    let arguments = ["exec", "epochs.zarr", "--along", "epoch", "--", "sh", "-c", "echo {} > path; exec sleep 60"];
     let mut command = store.rechunkfs(&arguments);
     let mut exec = Ended(command.env("TMPDIR", store.folder.path()).spawn().unwrap());
     let mut view = String::new();
     wait_until("the command runs", || {
-        view = fs::read_to_string(store.path("path"))
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
+        view = fs::read_to_string(store.path("path")).unwrap_or_default().trim().to_owned();
         !view.is_empty()
     });
     assert!(is_mounted(view.as_ref()));
@@ -380,9 +309,7 @@ fn a_descriptor_mounted_by_somebody_else_is_served() {
          exec \"$0\" mount epochs.zarr /dev/fd/9 --along epoch"
     );
     let mut shell = Command::new("sh");
-    shell
-        .args(["-c", &script, env!("CARGO_BIN_EXE_rechunkfs")])
-        .current_dir(store.folder.path());
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_rechunkfs")]).current_dir(store.folder.path());
     let guard = Mount { store: &store };
     finish(shell.env("XDG_STATE_HOME", store.path("state"))).assert_success();
     assert!(store.point().join("zarr.json").is_file());
