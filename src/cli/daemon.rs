@@ -1,8 +1,9 @@
 //! Two processes for a background mount: the launcher, which waits and prints, and the daemon, which stays.
 //!
 //! The daemon is a fresh copy of the program, not a fork: no thread or lock of the launcher's comes along.
-//! It keeps the launcher's stderr until it answers, so start-up errors need no translation. Its stdout is
-//! a pipe to the launcher, with a line for every sign of progress and a last one with the report.
+//! It keeps the launcher's stderr until it answers, so that warnings come out, and whatever it may say in dying.
+//! Its stdout is a pipe to the launcher, with a line for every sign of progress and a last one with the report,
+//! or with what went wrong.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -22,6 +23,7 @@ use super::{FAILED, USAGE, output};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const READY: &str = "ready ";
+const FAILED_BECAUSE: &str = "failed ";
 
 /// Starts the daemon and waits until its mount (at `point`, unless somebody else mounts) answers.
 pub(crate) fn launch(point: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -49,15 +51,18 @@ pub(crate) fn launch(point: Option<&Path>) -> anyhow::Result<ExitCode> {
     let mut doing = "starting".to_owned();
     loop {
         match lines.recv_timeout(PATIENCE) {
-            Ok(line) => match line.strip_prefix(READY) {
-                Some(report) => {
+            Ok(line) => {
+                if let Some(report) = line.strip_prefix(READY) {
                     output::text(&serde_json::from_str::<String>(report)?);
                     return Ok(ExitCode::SUCCESS);
+                } else if let Some(message) = line.strip_prefix(FAILED_BECAUSE) {
+                    let _ = child.wait();
+                    bail!(serde_json::from_str::<String>(message)?);
+                } else if !line.is_empty() {
+                    // An empty line: at it still.
+                    doing = line;
                 }
-                // An empty line: at it still.
-                None if line.is_empty() => {}
-                None => doing = line,
-            },
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -127,6 +132,13 @@ impl Progress {
         let _ = std::env::set_current_dir("/");
         let report = serde_json::to_string(report)?;
         self.say(&format!("{READY}{report}"), true).context("whoever asked for the mount is gone")
+    }
+
+    /// The launcher tells the user. Once it is gone, the log has to do.
+    pub(crate) fn failed(&self, error: &anyhow::Error) {
+        if let Ok(message) = serde_json::to_string(&format!("{error:#}")) {
+            let _ = self.say(&format!("{FAILED_BECAUSE}{message}"), true);
+        }
     }
 
     fn say(&self, line: &str, last: bool) -> std::io::Result<()> {

@@ -1,8 +1,10 @@
 //! The log: to stderr while somebody watches, to a file otherwise. Panics are logged, too.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
@@ -26,14 +28,17 @@ pub(crate) fn start(config: &LogConfig, default_file: Option<&Path>) -> anyhow::
     let filter = EnvFilter::try_from_env("RECHUNKFS_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("{others},rechunkfs={ours}")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-    let file = match (&config.file, default_file) {
+    let late = match (&config.file, default_file) {
         // What the user names must work; what we choose may fail, as on a read-only home.
-        (Some(file), _) => Some(open(file).with_context(|| format!("the log {}", file.display()))?),
-        (None, Some(file)) => open(file).ok(),
+        (Some(path), _) => {
+            let file = open(path).with_context(|| format!("the log {}", path.display()))?;
+            Some(Late { path: path.clone(), file: Some(file) })
+        }
+        (None, Some(path)) => Some(Late { path: path.to_owned(), file: None }),
         (None, None) => None,
     };
-    match file {
-        Some(file) => builder.with_writer(std::sync::Mutex::new(file)).init(),
+    match late {
+        Some(late) => builder.with_writer(Mutex::new(late)).init(),
         None => builder.with_writer(std::io::stderr).with_target(false).without_time().init(),
     }
     // Where the log is not stderr, stderr still gets the panic until the daemon lets go of it.
@@ -51,4 +56,24 @@ fn open(file: &Path) -> std::io::Result<File> {
         std::fs::rename(file, file.with_extension("log.1"))?;
     }
     OpenOptions::new().create(true).append(true).mode(0o600).open(file)
+}
+
+/// A log that comes into being with its first line: a mount that is refused leaves none behind.
+struct Late {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Write for Late {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(open(&self.path)?),
+        };
+        file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), File::flush)
+    }
 }

@@ -17,7 +17,7 @@ use super::open::open_view;
 use super::place::{self, Place, Serving};
 use super::report::{self, ViewReport};
 use super::state::{self, Record};
-use super::{logging, output};
+use super::{FAILED, logging, output};
 
 /// Runs `mount`.
 pub(crate) fn run(config: &MountConfig) -> anyhow::Result<ExitCode> {
@@ -33,7 +33,13 @@ pub(crate) fn run(config: &MountConfig) -> anyhow::Result<ExitCode> {
     }
     match config.role {
         Role::Launcher => daemon::launch(directory),
-        Role::Daemon => serve(config, &Progress::to_launcher()?),
+        Role::Daemon => {
+            let progress = Progress::to_launcher()?;
+            Ok(serve(config, &progress).unwrap_or_else(|error| {
+                progress.failed(&error);
+                ExitCode::from(FAILED)
+            }))
+        }
         Role::Foreground => serve(config, &Progress::silent()),
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,21 @@ pub(crate) fn folder() -> Option<PathBuf> {
 
 /// The log of whatever is mounted at `point`: one file per place, so that logs do not pile up.
 pub(crate) fn log_file(point: &Path) -> Option<PathBuf> {
+    remove_old_logs(&folder()?);
     Some(folder()?.join(format!("{}.log", file_name(point))))
+}
+
+/// Places are many where each job mounts in a folder of its own.
+fn remove_old_logs(folder: &Path) {
+    const KEPT: Duration = Duration::from_secs(60 * 86_400);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+        let is_log = entry.file_name().to_string_lossy().contains(".log");
+        let of_a_mount = entry.path().with_extension("json").exists();
+        if is_log && !of_a_mount && matches!(age, Ok(Ok(age)) if age > KEPT) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// `/data/objects.zarr` as a file name: `data%objects.zarr`.

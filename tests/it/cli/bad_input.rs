@@ -81,6 +81,11 @@ fn errors_are_json_where_json_was_asked_for() {
     refused.assert_refused(1, &["nowhere.zarr"]);
     let result: serde_json::Value = serde_json::from_str(&refused.stdout).unwrap();
     assert!(result["error"].as_str().unwrap().contains("nowhere.zarr"));
+    fs::create_dir(store.path("empty")).unwrap();
+    let refused = store.run(&["mount", "empty", "m", "--along", "epoch", "--json"]);
+    refused.assert_refused(1, &["empty"]);
+    let result: serde_json::Value = serde_json::from_str(&refused.stdout).unwrap();
+    assert!(result["error"].as_str().unwrap().contains("empty"));
 }
 
 #[test]
