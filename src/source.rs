@@ -7,6 +7,7 @@ mod blosc;
 mod codecs;
 mod counters;
 mod error;
+mod fletcher32;
 mod reader;
 mod shard;
 mod stamp;
