@@ -12,6 +12,8 @@ mod reader;
 mod shard;
 mod stamp;
 
+pub mod hierarchy;
+
 pub use codecs::leaf_bytes;
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;

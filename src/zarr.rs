@@ -1,111 +1,29 @@
 //! Names and documents: source metadata in, virtual metadata out. No I/O; never panics on what a file can contain.
+//!
+//! Bottom up: `json` and `splice` read and change texts; `data_type`, `fill`, `codecs` and `array` understand one
+//! array; `v2` turns documents of Zarr v2 into those of v3; `layout`, `select` and `chunking` settle what the user
+//! wants; `consolidated` and `project` write the documents of the view.
 
-/// How chunk indices are spelled as keys below an array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyEncoding {
-    /// `default` puts `c` in front; `v2` does not (and spells a 0-d chunk `0`).
-    pub style: KeyStyle,
-    /// `/` or `.`
-    pub separator: char,
-}
+pub mod array;
+mod chunking;
+pub mod codecs;
+mod consolidated;
+pub mod data_type;
+pub mod fill;
+pub mod hierarchy;
+pub mod json;
+pub mod layout;
+mod minifloat;
+pub mod project;
+mod select;
+pub mod size;
+pub mod splice;
+mod types;
+pub mod v2;
 
-/// The two chunk key encodings of Zarr v3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyStyle {
-    /// `c/0/1`
-    Default,
-    /// `0.1`
-    V2,
-}
-
-/// How a leaf chunk (an inner chunk of a sharded array, else a chunk) is turned into elements.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Encoding {
-    /// Zero or more transposes, `bytes`, then bytes-to-bytes codecs: the decoded stream is the elements,
-    /// `item_bytes` each and in the store's own endianness, laid out in C order over the axes `order`.
-    Linear {
-        /// `order[k]` is the array axis that is k-th slowest in the encoded stream.
-        order: Vec<usize>,
-        /// Codec documents (JSON objects that zarrs accepts), in encoding order; decode in reverse.
-        bytes_to_bytes: Vec<String>,
-    },
-    /// Anything else zarrs can decode: whole, to C order. Elements come out native-endian
-    /// (or untouched where `data_type` is a raw type).
-    Opaque {
-        /// JSON of the data type under which zarrs decodes (a raw `r<bits>` wherever the codecs allow).
-        data_type: String,
-        /// JSON of a fill value valid for `data_type`.
-        fill_value: String,
-        /// Codec documents that zarrs accepts, in encoding order.
-        codecs: Vec<String>,
-    },
-}
-
-/// How the shards of a sharded source are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sharding {
-    /// The index lies at the end of the shard (else at its start).
-    pub index_at_end: bool,
-    /// Codec documents of the index, in encoding order (that zarrs accepts).
-    pub index_codecs: Vec<String>,
-}
-
-/// Everything that reading a source array takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceArray {
-    /// Path of the array inside the store, no leading slash; empty for the root.
-    pub path: String,
-    /// Array shape, elements.
-    pub shape: Vec<u64>,
-    /// Shape of what one file holds: the chunk, or the shard. Lengths are at least 1.
-    pub file_shape: Vec<u64>,
-    /// Shape of a leaf chunk: the inner chunk where sharded, else `file_shape`.
-    pub leaf_shape: Vec<u64>,
-    /// Chunk key encoding of the files.
-    pub key_encoding: KeyEncoding,
-    /// Bytes per element.
-    pub item_bytes: usize,
-    /// One element of fill value, in the byte order of the virtual chunks.
-    pub fill: Vec<u8>,
-    /// Shards, where the array is sharded.
-    pub sharding: Option<Sharding>,
-    /// How a leaf chunk is encoded.
-    pub encoding: Encoding,
-}
-
-/// An array of the view that is cut otherwise than its source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VirtualArray {
-    /// Where its elements come from.
-    pub source: SourceArray,
-    /// Virtual chunk shape (the inner chunk where there are shards). Lengths are at least 1.
-    pub chunk_shape: Vec<u64>,
-    /// Virtual shard shape, a multiple of `chunk_shape`.
-    pub shard_shape: Option<Vec<u64>>,
-}
-
-/// The view as the layout asks for it: what the engine serves and what it passes through.
-#[derive(Debug, Clone, Default)]
-pub struct Projection {
-    /// Rechunked arrays.
-    pub arrays: Vec<VirtualArray>,
-    /// Virtual `zarr.json` texts by node path, where they differ from the source's.
-    pub documents: std::collections::BTreeMap<String, String>,
-    /// Arrays that pass through.
-    pub passed: Vec<Passed>,
-    /// One line each.
-    pub warnings: Vec<String>,
-    /// Every group.
-    pub group_paths: Vec<String>,
-    /// Every array.
-    pub array_paths: Vec<String>,
-}
-
-/// An array that passes through.
-#[derive(Debug, Clone)]
-pub struct Passed {
-    /// Array path.
-    pub path: String,
-    /// Why it could not be rechunked, where it was asked for.
-    pub reason: Option<String>,
-}
+pub use array::ArrayNode;
+pub use hierarchy::{Document, Hierarchy, NodeDocs};
+pub use layout::{Layout, LayoutError};
+pub use project::{Nodes, Passed, Projection, project, read_nodes};
+pub use size::{Size, format_bytes, parse_size};
+pub use types::{Encoding, KeyEncoding, KeyStyle, Sharding, SourceArray, VirtualArray};

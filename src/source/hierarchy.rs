@@ -1,0 +1,273 @@
+//! Reads the documents of a store from disk: groups are walked, arrays are not entered.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::zarr::hierarchy::{Document, Hierarchy, NodeDocs};
+use crate::zarr::json::{self, JsonError, Value};
+
+/// Groups nested deeper than this are a loop that the inodes did not give away.
+const MAX_DEPTH: usize = 64;
+
+/// Why a store cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HierarchyError {
+    /// Nothing is there.
+    #[error("{}: no such directory; give the path of a Zarr store", root.display())]
+    Missing {
+        /// What was given.
+        root: PathBuf,
+    },
+    /// Something is there, but not a store.
+    #[error("{}: not a Zarr store: no zarr.json, .zgroup or .zarray in it{hint}", root.display())]
+    NotAStore {
+        /// What was given.
+        root: PathBuf,
+        /// Where a store may be instead.
+        hint: String,
+    },
+    /// A file or directory cannot be read.
+    #[error("{}: {source}; the store must be readable by you", path.display())]
+    Unreadable {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A document is not JSON.
+    #[error("{}: invalid JSON: {source}; write it again, or restore it from the store's origin", path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: JsonError,
+    },
+    /// A document is JSON but does not describe a node.
+    #[error("{}: not a Zarr document: {reason}; write it again, or restore it from the store's origin", path.display())]
+    NotADocument {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads the documents of all nodes of the store at `root`.
+///
+/// # Errors
+/// When the store is missing, is none, or holds a document that cannot be read or is not JSON.
+pub fn read(root: &Path) -> Result<Hierarchy, HierarchyError> {
+    match fs::metadata(root) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => {
+            return Err(HierarchyError::NotAStore { root: root.to_owned(), hint: "; it is a file".to_owned() });
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(HierarchyError::Missing { root: root.to_owned() });
+        }
+        Err(source) => {
+            return Err(HierarchyError::Unreadable { path: root.to_owned(), source });
+        }
+    }
+    let mut walk = Walk { nodes: BTreeMap::new(), entered: HashSet::new() };
+    if !walk.node(root, String::new(), 0)? {
+        return Err(HierarchyError::NotAStore { root: root.to_owned(), hint: hint(root) });
+    }
+    Ok(Hierarchy { nodes: walk.nodes })
+}
+
+/// Names a store near `root`: people give the directory above or a group's inside.
+fn hint(root: &Path) -> String {
+    let is_store = |path: &Path| ["zarr.json", ".zgroup", ".zarray"].iter().any(|name| path.join(name).is_file());
+    let inside = fs::read_dir(root)
+        .ok()
+        .and_then(|entries| entries.take(1000).flatten().map(|entry| entry.path()).filter(|path| is_store(path)).min());
+    match inside {
+        Some(path) => format!("; did you mean {}?", path.display()),
+        None => String::new(),
+    }
+}
+
+struct Walk {
+    nodes: BTreeMap<String, NodeDocs>,
+    /// Device and inode of the groups entered: a link back up is not followed again.
+    entered: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    /// Reads the node at `directory` and those below; `false` if there is none.
+    fn node(&mut self, directory: &Path, path: String, depth: usize) -> Result<bool, HierarchyError> {
+        let Some((documents, is_group)) = read_documents(directory)? else {
+            return Ok(false);
+        };
+        self.nodes.insert(path.clone(), documents);
+        let unreadable = |source| HierarchyError::Unreadable { path: directory.to_owned(), source };
+        let metadata = fs::metadata(directory).map_err(unreadable)?;
+        if !is_group || depth >= MAX_DEPTH || !self.entered.insert((metadata.dev(), metadata.ino())) {
+            return Ok(true);
+        }
+        for entry in fs::read_dir(directory).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            // A key is text; other names cannot be part of the hierarchy. Files cannot be nodes.
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let is_file = entry.file_type().map_err(unreadable)?.is_file();
+            if is_file || name.ends_with(".partial") {
+                continue;
+            }
+            let child = if path.is_empty() { name } else { format!("{path}/{name}") };
+            self.node(&entry.path(), child, depth + 1)?;
+        }
+        Ok(true)
+    }
+}
+
+/// The documents in `directory` and whether they describe a group; v3 wins where both are.
+fn read_documents(directory: &Path) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
+    let zarr_json = directory.join("zarr.json");
+    if let Some(document) = read_document(&zarr_json)? {
+        let is_group = check_v3(&zarr_json, &document)?;
+        return Ok(Some((NodeDocs::V3(document), is_group)));
+    }
+    let attributes = || read_json(&directory.join(".zattrs"));
+    if let Some(array) = read_json(&directory.join(".zarray"))? {
+        return Ok(Some((NodeDocs::V2Array { array, attributes: attributes()? }, false)));
+    }
+    if let Some(group) = read_json(&directory.join(".zgroup"))? {
+        return Ok(Some((NodeDocs::V2Group { group, attributes: attributes()? }, true)));
+    }
+    Ok(None)
+}
+
+/// Whether a zarr.json is a group's (else an array's).
+fn check_v3(path: &Path, document: &Document) -> Result<bool, HierarchyError> {
+    let value = parse(path, document)?;
+    let refused = |reason: &str| HierarchyError::NotADocument { path: path.to_owned(), reason: reason.to_owned() };
+    if value.get("zarr_format").and_then(Value::as_u64) != Some(3) {
+        return Err(refused("its zarr_format is not 3"));
+    }
+    match value.get("node_type").and_then(Value::string).as_deref() {
+        Some("group") => Ok(true),
+        Some("array") => Ok(false),
+        _ => Err(refused("its node_type is neither array nor group")),
+    }
+}
+
+fn parse<'t>(path: &Path, document: &'t Document) -> Result<Value<'t>, HierarchyError> {
+    let value =
+        json::parse(&document.text).map_err(|source| HierarchyError::Invalid { path: path.to_owned(), source })?;
+    if !value.is_object() {
+        let reason = "it is no JSON object".to_owned();
+        return Err(HierarchyError::NotADocument { path: path.to_owned(), reason });
+    }
+    Ok(value)
+}
+
+/// Reads a JSON object from `path`, if the file is there.
+fn read_json(path: &Path) -> Result<Option<Document>, HierarchyError> {
+    let document = read_document(path)?;
+    if let Some(document) = &document {
+        parse(path, document)?;
+    }
+    Ok(document)
+}
+
+fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
+    let unreadable = |source| HierarchyError::Unreadable { path: path.to_owned(), source };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(source) => return Err(unreadable(source)),
+    };
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|error| HierarchyError::Invalid {
+        path: path.to_owned(),
+        source: JsonError { offset: error.utf8_error().valid_up_to(), problem: "text that is not UTF-8" },
+    })?;
+    let mtime_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    Ok(Some(Document { text, mtime_ns }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: &str = r#"{"zarr_format": 3, "node_type": "group", "attributes": {"a": NaN}}"#;
+    const ARRAY: &str = r#"{"zarr_format": 3, "node_type": "array"}"#;
+
+    fn store(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn groups_are_walked_and_arrays_are_not_entered() {
+        let root = store(&[
+            ("zarr.json", GROUP),
+            ("a/zarr.json", ARRAY),
+            ("a/c/zarr.json", GROUP),
+            ("g/zarr.json", GROUP),
+            ("g/b/.zarray", "{}"),
+            ("g/b/.zattrs", "{}"),
+            ("h/.zgroup", "{\"zarr_format\": 2}"),
+            ("x.partial/zarr.json", "not JSON"),
+            ("plain/readme.txt", ""),
+        ]);
+        std::os::unix::fs::symlink(root.path(), root.path().join("g/up")).unwrap();
+        let hierarchy = read(root.path()).unwrap();
+        let paths: Vec<&str> = hierarchy.nodes.keys().map(String::as_str).collect();
+        assert_eq!(paths, ["", "a", "g", "g/b", "g/up", "h"]);
+        assert!(matches!(hierarchy.nodes["g/b"], NodeDocs::V2Array { attributes: Some(_), .. }));
+        assert!(hierarchy.mtime_ns_below("").unwrap() > 1_600_000_000_000_000_000);
+    }
+
+    #[test]
+    fn version_3_wins_over_version_2() {
+        let root = store(&[("zarr.json", ARRAY), (".zarray", "{}")]);
+        assert!(matches!(read(root.path()).unwrap().nodes[""], NodeDocs::V3(_)));
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_remedy() {
+        let check = |files: &[(&str, &str)], inside: &str, expected: &str| {
+            let root = store(files);
+            let message = read(&root.path().join(inside)).unwrap_err().to_string();
+            assert_eq!(message.replace(&root.path().display().to_string(), "R"), expected);
+        };
+        check(&[], "none", "R/none: no such directory; give the path of a Zarr store");
+        check(&[("f", "")], "f", "R/f: not a Zarr store: no zarr.json, .zgroup or .zarray in it; it is a file");
+        check(
+            &[("s.zarr/zarr.json", GROUP)],
+            "",
+            "R/: not a Zarr store: no zarr.json, .zgroup or .zarray in it; did you mean R/s.zarr?",
+        );
+        check(
+            &[("zarr.json", GROUP), ("a/zarr.json", "{\"zarr_format\": 3, ")],
+            ".",
+            "R/./a/zarr.json: invalid JSON: the text ends too early at byte 19; write it again, or restore it from the \
+             store's origin",
+        );
+        check(
+            &[("zarr.json", "{}")],
+            ".",
+            "R/./zarr.json: not a Zarr document: its zarr_format is not 3; write it again, or restore it from the store's \
+             origin",
+        );
+    }
+}

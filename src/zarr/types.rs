@@ -1,0 +1,85 @@
+//! The types that the rooms above share: what a source array is, and what it becomes in the view.
+
+/// How chunk indices are spelled as keys below an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyEncoding {
+    /// `default` puts `c` in front; `v2` does not (and spells a 0-d chunk `0`).
+    pub style: KeyStyle,
+    /// `/` or `.`
+    pub separator: char,
+}
+
+/// The two chunk key encodings of Zarr v3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStyle {
+    /// `c/0/1`
+    Default,
+    /// `0.1`
+    V2,
+}
+
+/// How a leaf chunk (an inner chunk of a sharded array, else a chunk) is turned into elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encoding {
+    /// Zero or more transposes, `bytes`, then bytes-to-bytes codecs: the decoded stream is the elements,
+    /// `item_bytes` each and in the store's own endianness, laid out in C order over the axes `order`.
+    Linear {
+        /// `order[k]` is the array axis that is k-th slowest in the encoded stream.
+        order: Vec<usize>,
+        /// Codec documents (JSON objects that zarrs accepts), in encoding order; decode in reverse.
+        bytes_to_bytes: Vec<String>,
+    },
+    /// Anything else zarrs can decode: whole, to C order. Elements come out native-endian
+    /// (or untouched where `data_type` is a raw type).
+    Opaque {
+        /// JSON of the data type under which zarrs decodes (a raw `r<bits>` wherever the codecs allow).
+        data_type: String,
+        /// JSON of a fill value valid for `data_type`.
+        fill_value: String,
+        /// Codec documents that zarrs accepts, in encoding order.
+        codecs: Vec<String>,
+    },
+}
+
+/// How the shards of a sharded source are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharding {
+    /// The index lies at the end of the shard (else at its start).
+    pub index_at_end: bool,
+    /// Codec documents of the index, in encoding order (that zarrs accepts).
+    pub index_codecs: Vec<String>,
+}
+
+/// Everything that reading a source array takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceArray {
+    /// Path of the array inside the store, no leading slash; empty for the root.
+    pub path: String,
+    /// Array shape, elements.
+    pub shape: Vec<u64>,
+    /// Shape of what one file holds: the chunk, or the shard. Lengths are at least 1.
+    pub file_shape: Vec<u64>,
+    /// Shape of a leaf chunk: the inner chunk where sharded, else `file_shape`.
+    pub leaf_shape: Vec<u64>,
+    /// Chunk key encoding of the files.
+    pub key_encoding: KeyEncoding,
+    /// Bytes per element.
+    pub item_bytes: usize,
+    /// One element of fill value, in the byte order of the virtual chunks.
+    pub fill: Vec<u8>,
+    /// Shards, where the array is sharded.
+    pub sharding: Option<Sharding>,
+    /// How a leaf chunk is encoded.
+    pub encoding: Encoding,
+}
+
+/// An array of the view that is cut otherwise than its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualArray {
+    /// Where its elements come from.
+    pub source: SourceArray,
+    /// Virtual chunk shape (the inner chunk where there are shards). Lengths are at least 1.
+    pub chunk_shape: Vec<u64>,
+    /// Virtual shard shape, a multiple of `chunk_shape`.
+    pub shard_shape: Option<Vec<u64>>,
+}
