@@ -1,7 +1,14 @@
 //! The mount: unpack a request, ask the view, reply. No decisions of its own.
 
+pub mod device;
 mod errno;
+pub mod holders;
 mod inodes;
+pub mod machine;
+pub mod mountpoint;
+pub mod session;
+pub mod signals;
+pub mod unmount;
 
 use crate::view::{Node, Stat, View, ViewError};
 use fuser::{

@@ -10,6 +10,8 @@
 pub mod cache;
 pub mod fuse;
 pub mod geometry;
+pub mod memory;
+pub mod mounts;
 pub mod source;
 pub mod synthesis;
 pub mod view;

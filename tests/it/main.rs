@@ -1,5 +1,7 @@
 //! One integration binary. Each module is a kind of test.
 
+mod cli;
 mod counting;
 mod reference;
 mod stores;
+mod support;

@@ -1,0 +1,206 @@
+//! What can be typed. Nothing below `cli` sees these types: see `config`.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, value_parser};
+use clap_complete::Shell;
+use rechunkfs::memory::MemoryRequest;
+use rechunkfs::zarr::{Size, parse_size};
+
+/// Shows a Zarr store through another chunking, without copying it.
+#[derive(Parser)]
+#[command(name = "rechunkfs", version, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLE)]
+pub(crate) struct Cli {
+    /// Set by `mount` for the copy of itself that stays.
+    #[arg(long, hide = true)]
+    pub(crate) daemon_child: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLE: &str = "Example:
+  rechunkfs mount epochs.zarr ./objects.zarr --along epoch
+  python -c \"import xarray as xr; print(xr.open_zarr('objects.zarr'))\"
+  rechunkfs unmount ./objects.zarr
+
+Exit codes: 0 done, 1 failed, 2 usage; `exec` ends with its command's.";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show arrays, chunks, codecs and how full a store is, and a layout to try
+    Inspect(InspectArgs),
+    /// Serve the view of a store at a mount point, in the background
+    Mount(MountArgs),
+    /// Mount, run a command, unmount; ends with the command's exit code
+    Exec(ExecArgs),
+    /// Show mounts, or one of them; without any: can this machine mount?
+    Status(StatusArgs),
+    /// End a mount
+    #[command(visible_alias = "umount")]
+    Unmount(UnmountArgs),
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+impl Command {
+    /// Whether the result is wanted as JSON, errors included.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Inspect(args) => args.json,
+            Self::Mount(args) => args.json,
+            Self::Status(args) => args.json,
+            Self::Unmount(args) => args.json,
+            Self::Exec(_) | Self::Completions { .. } | Self::Man => false,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct InspectArgs {
+    /// The store: a directory with zarr.json, .zgroup or .zarray
+    pub(crate) source: PathBuf,
+    /// Which arrays (a glob on the full path; ** crosses groups; may be repeated)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) array: Vec<String>,
+    /// One JSON result on stdout
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct MountArgs {
+    /// The store: a directory with zarr.json, .zgroup or .zarray
+    pub(crate) source: PathBuf,
+    /// An empty directory, or one to create; or /dev/fd/N, a FUSE descriptor opened and mounted by another
+    pub(crate) mountpoint: PathBuf,
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
+    /// Stay in the foreground; Ctrl-C unmounts [default: return when the mount answers]
+    #[arg(short, long, help_heading = "Mount")]
+    pub(crate) foreground: bool,
+    /// Mount nothing; print what would be shown, and what a first read and a sweep would cost
+    #[arg(short = 'n', long, help_heading = "Mount")]
+    pub(crate) dry_run: bool,
+    /// Let all users read the view [default: you alone]
+    #[arg(long, help_heading = "Mount", conflicts_with = "allow_root")]
+    pub(crate) allow_other: bool,
+    /// Let root read the view, too
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) allow_root: bool,
+    /// Clear a stale mount of ours (its process is gone) that is in the way
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) replace_stale: bool,
+    /// One JSON result on stdout
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ExecArgs {
+    /// The store: a directory with zarr.json, .zgroup or .zarray
+    pub(crate) source: PathBuf,
+    /// The command; {} in it stands for the view's path (also in $RECHUNKFS_VIEW)
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct StatusArgs {
+    /// Which mount [default: list them all]
+    pub(crate) mountpoint: Option<PathBuf>,
+    /// One JSON result on stdout
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct UnmountArgs {
+    /// Which mount
+    #[arg(required_unless_present = "all")]
+    pub(crate) mountpoint: Option<PathBuf>,
+    /// Detach it now; whoever has files open may finish
+    #[arg(long)]
+    pub(crate) lazy: bool,
+    /// All mounts of yours (as root: everybody's)
+    #[arg(long, conflicts_with = "mountpoint")]
+    pub(crate) all: bool,
+    /// One JSON result on stdout
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Layout")]
+pub(crate) struct LayoutArgs {
+    /// All of this dimension in each chunk, the rest chosen
+    #[arg(long, value_name = "DIM")]
+    pub(crate) along: Option<String>,
+    /// Chunk lengths, as object=15,epoch=full: a number, full, source or auto; axis numbers where dimensions
+    /// have no names; ARRAY:SPEC for one array (may be repeated) [default: source]
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) chunks: Vec<String>,
+    /// What `auto` aims at
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = chunk_size)]
+    pub(crate) chunk_size: u64,
+    /// Shard lengths, likewise; full rounds up to whole chunks [default: no shards]
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) shards: Vec<String>,
+    /// Which arrays to rechunk (a glob on the full path; ** crosses groups; may be repeated)
+    /// [default: those of two axes or more that have the dimensions named]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) array: Vec<String>,
+    /// Which arrays to pass through as they are (may be repeated)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Resources")]
+pub(crate) struct ResourceArgs {
+    /// Memory for the whole process: 512M, 2GiB, 25% [default: a quarter, at most 8 GiB, of what machine, cgroups
+    /// and Slurm leave]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<MemoryRequest>,
+    /// Threads for decoding [default: the CPUs of this job]
+    #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize))]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Log more (-vv: much more)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// No warnings, log errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Where to log [default: in the background $XDG_STATE_HOME/rechunkfs (see `status`), else stderr]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+fn chunk_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        Size::Bytes(bytes) => Ok(bytes),
+        Size::Percent(_) => Err(format!("{text:?} is a share of nothing here; write for example 4MiB")),
+    }
+}

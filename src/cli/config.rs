@@ -1,0 +1,170 @@
+//! What the commands need, made once from what was typed. No clap type from here on.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use rechunkfs::memory::{Budget, default_threads};
+use rechunkfs::zarr::layout::Layout;
+
+use super::args;
+
+/// What to show, and with what means.
+pub(crate) struct ViewConfig {
+    /// Canonical.
+    pub(crate) source: PathBuf,
+    pub(crate) layout: Layout,
+    pub(crate) budget: Budget,
+    pub(crate) threads: usize,
+    pub(crate) log: LogConfig,
+}
+
+/// How much is said, and where it is logged.
+pub(crate) struct LogConfig {
+    pub(crate) verbosity: u8,
+    pub(crate) quiet: bool,
+    /// Absolute.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Where a view appears.
+pub(crate) enum Target {
+    /// At a directory.
+    Directory(PathBuf),
+    /// Wherever the one who opened this descriptor mounted it.
+    Descriptor(i32),
+}
+
+/// Who may read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Owner,
+    OwnerAndRoot,
+    All,
+}
+
+/// `mount`.
+pub(crate) struct MountConfig {
+    pub(crate) view: ViewConfig,
+    pub(crate) target: Target,
+    pub(crate) access: Access,
+    pub(crate) replace_stale: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) role: Role,
+    pub(crate) json: bool,
+}
+
+/// Which part of a mount this process plays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Serves, under the user's eyes.
+    Foreground,
+    /// Starts the daemon, and waits until it answers.
+    Launcher,
+    /// Serves; started by a launcher.
+    Daemon,
+}
+
+/// `exec`.
+pub(crate) struct ExecConfig {
+    pub(crate) view: ViewConfig,
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `inspect`.
+pub(crate) struct InspectConfig {
+    pub(crate) source: PathBuf,
+    pub(crate) array_globs: Vec<String>,
+    pub(crate) json: bool,
+}
+
+/// `unmount`.
+pub(crate) struct UnmountConfig {
+    /// None: all.
+    pub(crate) mountpoint: Option<PathBuf>,
+    pub(crate) lazy: bool,
+    pub(crate) json: bool,
+}
+
+impl ViewConfig {
+    fn new(
+        source: &Path,
+        layout: args::LayoutArgs,
+        resources: &args::ResourceArgs,
+        output: args::OutputArgs,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            source: canonical_source(source)?,
+            layout: Layout {
+                along: layout.along,
+                chunks: layout.chunks,
+                chunk_size_bytes: layout.chunk_size,
+                shards: layout.shards,
+                array_globs: layout.array,
+                exclude_globs: layout.exclude,
+            },
+            budget: Budget::settle(resources.memory)?,
+            threads: resources.threads.map_or_else(default_threads, usize::from),
+            log: LogConfig {
+                verbosity: output.verbose,
+                quiet: output.quiet,
+                file: output.log_file.map(std::path::absolute).transpose()?,
+            },
+        })
+    }
+}
+
+/// The daemon leaves the working directory, so paths must hold without it.
+pub(crate) fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
+    source.canonicalize().with_context(|| format!("the source {} cannot be opened", source.display()))
+}
+
+impl MountConfig {
+    pub(crate) fn new(args: args::MountArgs, as_daemon: bool) -> anyhow::Result<Self> {
+        Ok(Self {
+            target: Target::new(args.mountpoint),
+            access: match (args.allow_other, args.allow_root) {
+                (true, _) => Access::All,
+                (false, true) => Access::OwnerAndRoot,
+                (false, false) => Access::Owner,
+            },
+            replace_stale: args.replace_stale,
+            dry_run: args.dry_run,
+            role: match (as_daemon, args.foreground) {
+                (true, _) => Role::Daemon,
+                (false, true) => Role::Foreground,
+                (false, false) => Role::Launcher,
+            },
+            json: args.json,
+            view: ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?,
+        })
+    }
+}
+
+impl Target {
+    fn new(mountpoint: PathBuf) -> Self {
+        let number = mountpoint.to_str().and_then(|text| text.strip_prefix("/dev/fd/")?.parse().ok());
+        number.map_or(Self::Directory(mountpoint), Self::Descriptor)
+    }
+}
+
+impl ExecConfig {
+    pub(crate) fn new(args: args::ExecArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            view: ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?,
+            command: args.command,
+        })
+    }
+}
+
+impl From<args::InspectArgs> for InspectConfig {
+    fn from(args: args::InspectArgs) -> Self {
+        Self { source: args.source, array_globs: args.array, json: args.json }
+    }
+}
+
+impl From<args::UnmountArgs> for UnmountConfig {
+    fn from(args: args::UnmountArgs) -> Self {
+        Self { mountpoint: args.mountpoint, lazy: args.lazy, json: args.json }
+    }
+}

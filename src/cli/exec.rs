@@ -1,0 +1,152 @@
+//! `exec`: a view for the length of one command.
+
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use anyhow::Context;
+use rechunkfs::fuse::machine::Machine;
+use rechunkfs::fuse::signals::Signals;
+use rechunkfs::fuse::{mountpoint, session};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::config::{Access, ExecConfig};
+use super::daemon::Progress;
+use super::open::open_view;
+use super::place::{self, Place, Serving};
+use super::{logging, output};
+
+/// Runs `exec`.
+pub(crate) fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
+    logging::start(&config.view.log, None)?;
+    Machine::look().check(false)?;
+    let signals = Signals::install()?;
+    let (view, _) = open_view(&config.view, &Progress::silent())?;
+    let folder = PrivateFolder::new()?;
+    let name = config.view.source.file_name().unwrap_or(OsStr::new("view"));
+    let checked = mountpoint::check(&folder.path.join(name), &config.view.source, false)?;
+    // 0 until the command runs; then its process id, for signals.
+    let running = Arc::new(AtomicI32::new(0));
+    let place = signals.arm(
+        || Place::at(checked, &config.view.source, Access::Owner),
+        |_| Box::new(on_signal(Arc::clone(&running))),
+    )?;
+    let options = session::Options { threads: config.view.threads, root_and_owner_only: false };
+    let Serving { session: _session, mount, note: _ } = place.serve(view, options)?;
+    let mount = mount.context("a mount of our own has an entry in the mount table")?;
+    let result = run_command(&config.command, &mount.point, &running);
+    // What the command has left running may finish, but finds nothing new.
+    place::clear_away(Some(&mount));
+    drop(folder);
+    result
+}
+
+fn run_command(command: &[OsString], view: &Path, running: &AtomicI32) -> anyhow::Result<ExitCode> {
+    let words: Vec<OsString> = command.iter().map(|word| fill_in(word, view)).collect();
+    let (program, arguments) = words.split_first().context("no command given")?;
+    let child = Command::new(program).args(arguments).env("RECHUNKFS_VIEW", view).spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(cause) => {
+            output::error(&format!("{}: {cause}", program.display()));
+            // As shells have it: not found, or found and not to be run.
+            return Ok(ExitCode::from(if cause.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }));
+        }
+    };
+    let earlier = running.swap(child.id().cast_signed(), Ordering::SeqCst);
+    if earlier < 0 {
+        // A signal came while there was nobody to pass it on to.
+        send(child.id().cast_signed(), -earlier);
+    }
+    let status = child.wait();
+    // From here the number may be somebody else's.
+    running.store(0, Ordering::SeqCst);
+    Ok(ExitCode::from(exit_code(status?)))
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// Signals are the command's: when it ends, so do we. The second one is not to be refused.
+fn on_signal(running: Arc<AtomicI32>) -> impl FnMut(i32, bool) + Send + 'static {
+    move |signal, first| match running.load(Ordering::SeqCst) {
+        0 if running.compare_exchange(0, -signal, Ordering::SeqCst, Ordering::SeqCst).is_ok() => {}
+        pid if pid <= 0 => {}
+        // A terminal's Ctrl-C has gone to the command, too: it should not come twice.
+        _ if first && signal == libc::SIGINT && std::io::stdin().is_terminal() => {}
+        pid if first => send(pid, signal),
+        pid => send(pid, libc::SIGKILL),
+    }
+}
+
+fn send(pid: i32, signal: i32) {
+    if let (Some(pid), Some(signal)) = (Pid::from_raw(pid), Signal::from_named_raw(signal)) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Puts the view's path in the place of every `{}`.
+fn fill_in(word: &OsStr, view: &Path) -> OsString {
+    let mut filled = Vec::new();
+    let mut rest = word.as_bytes();
+    while let Some(at) = rest.windows(2).position(|two| two == b"{}") {
+        filled.extend_from_slice(&rest[..at]);
+        filled.extend_from_slice(view.as_os_str().as_bytes());
+        rest = &rest[at + 2..];
+    }
+    filled.extend_from_slice(rest);
+    OsString::from_vec(filled)
+}
+
+/// A folder that nobody else can enter, gone when dropped.
+struct PrivateFolder {
+    path: PathBuf,
+}
+
+impl PrivateFolder {
+    fn new() -> anyhow::Result<Self> {
+        let base = std::env::temp_dir();
+        for attempt in 0..100 {
+            let path = base.join(format!("rechunkfs-{}-{attempt}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {
+                    return Ok(Self { path: path.canonicalize()? });
+                }
+                Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(cause) => {
+                    return Err(cause).with_context(|| format!("{} cannot be created", path.display()));
+                }
+            }
+        }
+        anyhow::bail!("no free name for a folder in {}", base.display())
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        // One folder deep, and never into what may be mounted: rmdir alone, no recursion.
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+        let _ = std::fs::remove_dir(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_stand_for_the_view_wherever_they_are() {
+        assert_eq!(fill_in(OsStr::new("--in={}/a,{}"), Path::new("/v")), "--in=/v/a,/v");
+        assert_eq!(fill_in(OsStr::new("plain{"), Path::new("/v")), "plain{");
+    }
+}

@@ -1,0 +1,43 @@
+//! From a source and a layout to an open view, with its report and its warnings.
+
+use std::sync::Arc;
+
+use rechunkfs::source::hierarchy;
+use rechunkfs::view::{self, View};
+use rechunkfs::zarr;
+
+use super::config::ViewConfig;
+use super::daemon::Progress;
+use super::output;
+use super::report::{self, ViewReport};
+
+/// Opens the view of a source, with its report; warnings go to stderr.
+pub(crate) fn open_view(config: &ViewConfig, progress: &Progress) -> anyhow::Result<(Arc<View>, ViewReport)> {
+    let warn = |text: &str| {
+        if !config.log.quiet {
+            output::warning(text)
+        }
+    };
+    if config.budget.overcommits() {
+        warn(&format!(
+            "--memory asks for {}, {} leaves {}",
+            report::bytes(config.budget.bytes),
+            config.budget.limit.by,
+            report::bytes(config.budget.limit.bytes)
+        ));
+    }
+    progress.doing(&format!("reading the metadata of {}", config.source.display()));
+    let hierarchy = hierarchy::read(&config.source)?;
+    let projection = zarr::project(&hierarchy, &config.layout)?;
+    for warning in &projection.warnings {
+        warn(warning);
+    }
+    let report = ViewReport::new(&projection);
+    progress.doing("opening the view");
+    let options = view::Options { memory_bytes: config.budget.bytes, threads: config.threads, max_tile_bytes: None };
+    let view = View::open(&config.source, projection, options)?;
+    for slow in report::slow_first_reads(&view) {
+        warn(&slow);
+    }
+    Ok((view, report))
+}

@@ -1,0 +1,238 @@
+//! Mounting, by ourselves: straight where we may, else through fusermount3.
+//!
+//! fuser can mount, but what it mounts it also unmounts, and 0.18 may then unmount somebody else's file
+//! system at the same path, or leave ours. So it only ever gets a descriptor.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::mount::MountFlags;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
+};
+use rustix::process::{getgid, getuid};
+
+use crate::mounts::{self, FS_TYPE, Mount};
+
+const DEVICE: &str = "/dev/fuse";
+
+/// Why mounting failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// No FUSE here.
+    #[error(
+        "{DEVICE} is missing: load the module (sudo modprobe fuse), or start the container with --device {DEVICE}; {WITHOUT}"
+    )]
+    NoDevice,
+    /// Neither the right to mount nor the helper that has it.
+    #[error("fusermount3 is missing: install it (sudo apt install fuse3); {WITHOUT}")]
+    NoHelper,
+    /// The helper is there and cannot help.
+    #[error(
+        "fusermount3 is not setuid root, so only root can mount here: sudo chmod u+s $(which fusermount3); {WITHOUT}"
+    )]
+    HelperWithoutRights,
+    /// The administrator has not allowed it.
+    #[error(
+        "--allow-other and --allow-root need a line `user_allow_other` in /etc/fuse.conf (the administrator adds it); or mount without them"
+    )]
+    OthersNotAllowed,
+    /// The helper refused.
+    #[error("mounting at {} failed: {message}{}", path.display(), remedy(message))]
+    Refused {
+        /// Where.
+        path: PathBuf,
+        /// What fusermount3 says.
+        message: String,
+    },
+    /// The system refused.
+    #[error("mounting at {} failed: {cause}{}", path.display(), remedy(&cause.to_string()))]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What it says.
+        cause: io::Error,
+    },
+    /// Mounted, but not to be found.
+    #[error("{} was mounted and has vanished: was it unmounted at once?", path.display())]
+    Vanished {
+        /// Where.
+        path: PathBuf,
+    },
+    /// `/dev/fd/N` that is none.
+    #[error(
+        "/dev/fd/{number} is not an open {DEVICE}: whoever mounts has to open it, and hand it over to this process"
+    )]
+    NotOurDevice {
+        /// N.
+        number: i32,
+    },
+}
+
+/// What can be had on a machine that cannot mount.
+pub const WITHOUT: &str =
+    "without it this version can only `inspect` (a view written to disk, `materialize`, is to come)";
+
+fn remedy(message: &str) -> &'static str {
+    if message.contains("user_allow_other") {
+        " (or mount without --allow-other and --allow-root)"
+    } else if message.contains("Operation not permitted") {
+        "; is this a container? It needs --cap-add SYS_ADMIN --device /dev/fuse, or a descriptor as /dev/fd/N"
+    } else {
+        ""
+    }
+}
+
+/// A fresh mount, and the descriptor through which its requests come.
+#[derive(Debug)]
+pub struct Mounted {
+    /// For the session; closing it kills the mount.
+    pub device: OwnedFd,
+    /// As the kernel lists it.
+    pub mount: Mount,
+}
+
+/// Mounts at `point` (canonical); `source` is shown as the device in mount tables.
+pub fn mount(point: &Path, source: &Path, allow_other: bool) -> Result<Mounted, MountError> {
+    let device = match mount_directly(point, source, allow_other) {
+        Err(Errno::PERM | Errno::ACCESS) => mount_through_helper(point, source, allow_other)?,
+        Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => return Err(MountError::NoDevice),
+        Err(cause) => {
+            return Err(MountError::Io { path: point.to_owned(), cause: cause.into() });
+        }
+        Ok(device) => device,
+    };
+    match mounts::at(point) {
+        Ok(Some(mount)) => Ok(Mounted { device, mount }),
+        Ok(None) => Err(MountError::Vanished { path: point.to_owned() }),
+        Err(cause) => Err(MountError::Io { path: point.to_owned(), cause }),
+    }
+}
+
+fn mount_directly(point: &Path, source: &Path, allow_other: bool) -> Result<OwnedFd, Errno> {
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(DEVICE)
+        .map_err(|cause| Errno::from_io_error(&cause).unwrap_or(Errno::IO))?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
+        device.as_raw_fd(),
+        getuid().as_raw(),
+        getgid().as_raw(),
+        if allow_other { ",allow_other" } else { "" }
+    );
+    let options = CString::new(options).expect("numbers and names hold no NUL");
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
+    rustix::mount::mount(source, point, FS_TYPE, flags, options.as_c_str())?;
+    Ok(device.into())
+}
+
+/// fusermount3 is setuid root: it mounts, and sends the descriptor over a socket.
+fn mount_through_helper(point: &Path, source: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
+    let io_error = |cause: io::Error| MountError::Io { path: point.to_owned(), cause };
+    let helper = match find_helper() {
+        Some(helper) => helper,
+        // The helper has no rights that root lacks.
+        None if rustix::process::geteuid().is_root() => return Err(io_error(Errno::PERM.into())),
+        None => return Err(MountError::NoHelper),
+    };
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
+        .map_err(|cause| io_error(cause.into()))?;
+    fcntl_setfd(&ours, FdFlags::CLOEXEC).map_err(|cause| io_error(cause.into()))?;
+    let mut options = OsString::from("ro,nodev,nosuid,noatime,default_permissions,subtype=rechunkfs,fsname=");
+    options.push(escape(source.as_os_str()));
+    if allow_other {
+        options.push(",allow_other");
+    }
+    let child = Command::new(helper)
+        .arg("-o")
+        .arg(options)
+        .arg("--")
+        .arg(point)
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(io_error)?;
+    // Or we would wait for a message that nobody else can send.
+    drop(theirs);
+    let device = receive_descriptor(&ours);
+    let output = child.wait_with_output().map_err(io_error)?;
+    match device {
+        Ok(Some(device)) if output.status.success() => Ok(device),
+        Err(cause) => Err(io_error(cause)),
+        _ => {
+            let message = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+            Err(MountError::Refused { path: point.to_owned(), message })
+        }
+    }
+}
+
+/// In fusermount3's option list a comma in a name would start another option.
+fn escape(name: &OsStr) -> OsString {
+    let mut escaped = Vec::with_capacity(name.len());
+    for &byte in name.as_bytes() {
+        if byte == b',' || byte == b'\\' {
+            escaped.push(b'\\');
+        }
+        escaped.push(byte);
+    }
+    OsString::from_vec(escaped)
+}
+
+fn receive_descriptor(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0_u8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    Ok(ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    }))
+}
+
+/// fusermount3, or its predecessor, on the PATH.
+pub fn find_helper() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    ["fusermount3", "fusermount"]
+        .into_iter()
+        .flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)))
+        .find(|file| file.is_file())
+}
+
+/// Takes over descriptor `number`, a FUSE device that whoever started us has opened and mounted.
+///
+/// Call it once, before anything else is opened.
+#[expect(unsafe_code, reason = "an inherited descriptor is only a number")]
+pub fn inherited(number: i32) -> Result<OwnedFd, MountError> {
+    let device_number = std::fs::metadata(format!("/proc/self/fd/{number}")).map(|metadata| metadata.rdev());
+    if number < 3 || device_number.ok() != Some(libc::makedev(10, 229)) {
+        return Err(MountError::NotOurDevice { number });
+    }
+    // SAFETY: the descriptor is open, as was just seen, and it is not one of ours: we have not opened
+    // /dev/fuse in this process. So nobody else in it owns the number.
+    let device = File::from(unsafe { OwnedFd::from_raw_fd(number) });
+    // Children (fusermount3, say) must not keep the connection alive.
+    fcntl_setfd(&device, FdFlags::CLOEXEC).map_err(|_| MountError::NotOurDevice { number })?;
+    Ok(device.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_path_starts_no_option() {
+        assert_eq!(escape(OsStr::new(r"a,b\c")), OsStr::new(r"a\,b\\c"));
+    }
+}

@@ -1,0 +1,61 @@
+//! What a signal does, from start-up to the end.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// Called with the signal and whether it is the first.
+type Action = Box<dyn FnMut(i32, bool) + Send>;
+
+/// SIGINT, SIGTERM and SIGHUP, caught for the rest of the process's life.
+///
+/// Until [`Signals::arm`] a signal ends the process at once: there is nothing to clear up yet.
+pub struct Signals {
+    action: Arc<Mutex<Option<Action>>>,
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").finish_non_exhaustive()
+    }
+}
+
+impl Signals {
+    /// Starts to listen.
+    pub fn install() -> io::Result<Self> {
+        let mut caught = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let action: Arc<Mutex<Option<Action>>> = Arc::default();
+        let shared = Arc::clone(&action);
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut first = true;
+            for signal in caught.forever() {
+                match lock(&shared).as_mut() {
+                    Some(action) => action(signal, first),
+                    None => std::process::exit(exit_code(signal)),
+                }
+                first = false;
+            }
+        })?;
+        Ok(Self { action })
+    }
+
+    /// Runs `mount` with signals held back, then gives them something to do: between a mount and the
+    /// knowledge of it no signal may end us, or the mount would be left behind.
+    pub fn arm<T, E>(&self, mount: impl FnOnce() -> Result<T, E>, action: impl FnOnce(&T) -> Action) -> Result<T, E> {
+        let mut slot = lock(&self.action);
+        let mounted = mount()?;
+        *slot = Some(action(&mounted));
+        Ok(mounted)
+    }
+}
+
+fn lock(action: &Mutex<Option<Action>>) -> MutexGuard<'_, Option<Action>> {
+    action.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As a shell counts: 128 and the signal.
+pub fn exit_code(signal: i32) -> i32 {
+    128 + signal
+}
