@@ -7,10 +7,12 @@ mod blosc;
 mod codecs;
 mod counters;
 mod error;
-pub mod hierarchy;
+mod fletcher32;
 mod reader;
 mod shard;
 mod stamp;
+
+pub mod hierarchy;
 
 pub use codecs::leaf_bytes;
 pub use counters::{CounterValues, Counters};

@@ -159,12 +159,14 @@ fn build_group(
     }
     let range = ground.tiling.hull(&boxes);
     let part_bytes = (range.1 - range.0) as usize * ground.fill.len();
-    let scratch_bytes = part_bytes as u64 * group.n_leaves + ground.reader.scratch_bytes(part_bytes as u64);
+    let stride_bytes = scratch_stride(part_bytes);
+    let scratch_bytes = stride_bytes as u64 * group.n_leaves + ground.reader.scratch_bytes(part_bytes as u64);
     let _slot = ground.slots.take(scratch_bytes);
-    let mut scratch = vec![0u8; part_bytes * group.n_leaves as usize];
+    let mut scratch = vec![0u8; stride_bytes * group.n_leaves as usize];
     let mut failures = Vec::new();
     let mut any_present = false;
-    for (nth, part) in scratch.chunks_exact_mut(part_bytes).enumerate() {
+    for (nth, part) in scratch.chunks_exact_mut(stride_bytes).enumerate() {
+        let part = &mut part[..part_bytes];
         let mut leaf = group.first_leaf.clone();
         leaf[group.axis] += nth as u64;
         let read =
@@ -184,10 +186,17 @@ fn build_group(
             if group.n_leaves > 1 {
                 region.end[group.axis] = region.start[group.axis] + group.n_leaves;
             }
-            place(ground, group, &origin, range.0, part_bytes, &scratch, &region, hull, targets);
+            place(ground, group, &origin, range.0, stride_bytes, &scratch, &region, hull, targets);
         }
     }
     failures
+}
+
+/// Distance between the parts of a group in scratch. Parts are often a power of two long, and are then walked side by
+/// side: at that distance all of them would compete for the same few lines of the processor's cache.
+fn scratch_stride(part_bytes: usize) -> usize {
+    const LINE_BYTES: usize = 64;
+    if part_bytes < LINE_BYTES { part_bytes } else { part_bytes.next_multiple_of(LINE_BYTES) + LINE_BYTES }
 }
 
 /// Places `region` (array coordinates) of a decoded group into every piece that it touches.
@@ -197,7 +206,7 @@ fn place(
     group: &Group,
     origin: &[u64],
     first_elem: u64,
-    part_bytes: usize,
+    stride_bytes: usize,
     scratch: &[u8],
     region: &Region,
     hull: &Region,
@@ -207,7 +216,7 @@ fn place(
     let mut source_strides: Vec<usize> =
         ground.tiling.order().strides().iter().map(|&stride| stride as usize * item_bytes).collect();
     if group.n_leaves > 1 {
-        source_strides[group.axis] = part_bytes;
+        source_strides[group.axis] = stride_bytes;
     }
     let hull_shape = hull.shape();
     for piece in ground.pieces.touched(region).intersect(hull).positions() {

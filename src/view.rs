@@ -19,7 +19,7 @@ pub use open::{ArrayCost, Options};
 
 use engine::Engine;
 use host::HostStamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +52,8 @@ struct Directory {
     array: Option<u32>,
     /// Directories below it that are in this table.
     children: HashMap<OsString, u32>,
+    /// Names in the source that the view does not show: arrays that Zarr v3 cannot spell.
+    hidden: HashSet<OsString>,
 }
 
 /// A file or directory of the view.
@@ -133,7 +135,7 @@ impl View {
             let node = Node::Chunk { array, file: file.ok_or(ViewError::NotFound)? };
             return self.stat(&node).map(|stat| (node, stat));
         }
-        if is_v2_document(name) && directory.document.is_some() {
+        if directory.hidden.contains(name) || (is_v2_document(name) && directory.document.is_some()) {
             return Err(ViewError::NotFound);
         }
         self.host_node(&directory.path.join(name))
@@ -285,6 +287,9 @@ impl View {
         host::list(&directory.path, from, &mut |next, name| {
             if is_dots(name) {
                 return emit(ListEntry { next, name, node: None, is_directory: true });
+            }
+            if directory.hidden.contains(name) {
+                return true;
             }
             let shown = if directory.document.is_some() && is_v2_document(name) {
                 if has_v3_document || name != stands_in {

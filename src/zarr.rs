@@ -14,7 +14,6 @@ pub mod hierarchy;
 pub mod json;
 pub mod layout;
 mod minifloat;
-mod naming;
 pub mod project;
 mod select;
 pub mod size;
@@ -22,7 +21,7 @@ pub mod splice;
 mod types;
 pub mod v2;
 
-pub use array::{ArrayNode, Readable};
+pub use array::ArrayNode;
 pub use hierarchy::{Document, Hierarchy, NodeDocs};
 pub use layout::{Layout, LayoutError};
 pub use project::{Nodes, Passed, Projection, project, read_nodes};

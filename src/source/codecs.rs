@@ -18,6 +18,8 @@ pub(super) enum BytesCodec {
     Zarrs(Arc<dyn BytesToBytesCodecTraits>),
     /// numcodecs' LZ4: a little-endian length, then one LZ4 block. zarrs has no such codec.
     NumcodecsLz4,
+    /// HDF5's checksum, which zarrs gets wrong for odd lengths.
+    Fletcher32,
 }
 
 /// How the leaves of an array are decoded.
@@ -71,7 +73,7 @@ impl LeafCodec {
                     let last = decoded[decoded.len() - 1];
                     decoded.push(match codec {
                         BytesCodec::Zarrs(codec) => codec.encoded_representation(&last),
-                        BytesCodec::NumcodecsLz4 => BytesRepresentation::UnboundedSize,
+                        BytesCodec::NumcodecsLz4 | BytesCodec::Fletcher32 => BytesRepresentation::UnboundedSize,
                     });
                 }
                 Ok(LeafCodec::Stream { codecs, decoded })
@@ -122,6 +124,7 @@ impl BytesCodec {
             BytesCodec::Zarrs(codec) => {
                 codec.decode(Cow::Owned(encoded), decoded, options).map(Cow::into_owned).map_err(|e| e.to_string())
             }
+            BytesCodec::Fletcher32 => super::fletcher32::decode(encoded),
             BytesCodec::NumcodecsLz4 => {
                 let (head, body) = encoded.split_first_chunk::<4>().ok_or("an LZ4 chunk shorter than its header")?;
                 let n_bytes = u64::from(u32::from_le_bytes(*head));
@@ -198,8 +201,10 @@ fn metadata(json: &str) -> Result<MetadataV3, String> {
 
 fn bytes_codec(json: &str) -> Result<BytesCodec, String> {
     let metadata = metadata(json)?;
-    if metadata.name() == "numcodecs.lz4" {
-        return Ok(BytesCodec::NumcodecsLz4);
+    match metadata.name() {
+        "numcodecs.lz4" => return Ok(BytesCodec::NumcodecsLz4),
+        "numcodecs.fletcher32" => return Ok(BytesCodec::Fletcher32),
+        _ => {}
     }
     match Codec::from_metadata(&metadata).map_err(|e| format!("codec {json}: {e}"))? {
         Codec::BytesToBytes(codec) => Ok(BytesCodec::Zarrs(codec)),

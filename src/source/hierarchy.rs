@@ -63,51 +63,28 @@ pub fn read(root: &Path) -> Result<Hierarchy, HierarchyError> {
     match fs::metadata(root) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
-            return Err(HierarchyError::NotAStore {
-                root: root.to_owned(),
-                hint: "; it is a file".to_owned(),
-            });
+            return Err(HierarchyError::NotAStore { root: root.to_owned(), hint: "; it is a file".to_owned() });
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(HierarchyError::Missing {
-                root: root.to_owned(),
-            });
+            return Err(HierarchyError::Missing { root: root.to_owned() });
         }
         Err(source) => {
-            return Err(HierarchyError::Unreadable {
-                path: root.to_owned(),
-                source,
-            });
+            return Err(HierarchyError::Unreadable { path: root.to_owned(), source });
         }
     }
-    let mut walk = Walk {
-        nodes: BTreeMap::new(),
-        entered: HashSet::new(),
-    };
+    let mut walk = Walk { nodes: BTreeMap::new(), entered: HashSet::new() };
     if !walk.node(root, String::new(), 0)? {
-        return Err(HierarchyError::NotAStore {
-            root: root.to_owned(),
-            hint: hint(root),
-        });
+        return Err(HierarchyError::NotAStore { root: root.to_owned(), hint: hint(root) });
     }
     Ok(Hierarchy { nodes: walk.nodes })
 }
 
 /// Names a store near `root`: people give the directory above or a group's inside.
 fn hint(root: &Path) -> String {
-    let is_store = |path: &Path| {
-        ["zarr.json", ".zgroup", ".zarray"]
-            .iter()
-            .any(|name| path.join(name).is_file())
-    };
-    let inside = fs::read_dir(root).ok().and_then(|entries| {
-        entries
-            .take(1000)
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| is_store(path))
-            .min()
-    });
+    let is_store = |path: &Path| ["zarr.json", ".zgroup", ".zarray"].iter().any(|name| path.join(name).is_file());
+    let inside = fs::read_dir(root)
+        .ok()
+        .and_then(|entries| entries.take(1000).flatten().map(|entry| entry.path()).filter(|path| is_store(path)).min());
     match inside {
         Some(path) => format!("; did you mean {}?", path.display()),
         None => String::new(),
@@ -122,23 +99,14 @@ struct Walk {
 
 impl Walk {
     /// Reads the node at `directory` and those below; `false` if there is none.
-    fn node(
-        &mut self,
-        directory: &Path,
-        path: String,
-        depth: usize,
-    ) -> Result<bool, HierarchyError> {
+    fn node(&mut self, directory: &Path, path: String, depth: usize) -> Result<bool, HierarchyError> {
         let Some((documents, is_group)) = read_documents(directory)? else {
             return Ok(false);
         };
         self.nodes.insert(path.clone(), documents);
-        let unreadable = |source| HierarchyError::Unreadable {
-            path: directory.to_owned(),
-            source,
-        };
+        let unreadable = |source| HierarchyError::Unreadable { path: directory.to_owned(), source };
         let metadata = fs::metadata(directory).map_err(unreadable)?;
-        if !is_group || depth >= MAX_DEPTH || !self.entered.insert((metadata.dev(), metadata.ino()))
-        {
+        if !is_group || depth >= MAX_DEPTH || !self.entered.insert((metadata.dev(), metadata.ino())) {
             return Ok(true);
         }
         for entry in fs::read_dir(directory).map_err(unreadable)? {
@@ -151,11 +119,7 @@ impl Walk {
             if is_file || name.ends_with(".partial") {
                 continue;
             }
-            let child = if path.is_empty() {
-                name
-            } else {
-                format!("{path}/{name}")
-            };
+            let child = if path.is_empty() { name } else { format!("{path}/{name}") };
             self.node(&entry.path(), child, depth + 1)?;
         }
         Ok(true)
@@ -171,22 +135,10 @@ fn read_documents(directory: &Path) -> Result<Option<(NodeDocs, bool)>, Hierarch
     }
     let attributes = || read_json(&directory.join(".zattrs"));
     if let Some(array) = read_json(&directory.join(".zarray"))? {
-        return Ok(Some((
-            NodeDocs::V2Array {
-                array,
-                attributes: attributes()?,
-            },
-            false,
-        )));
+        return Ok(Some((NodeDocs::V2Array { array, attributes: attributes()? }, false)));
     }
     if let Some(group) = read_json(&directory.join(".zgroup"))? {
-        return Ok(Some((
-            NodeDocs::V2Group {
-                group,
-                attributes: attributes()?,
-            },
-            true,
-        )));
+        return Ok(Some((NodeDocs::V2Group { group, attributes: attributes()? }, true)));
     }
     Ok(None)
 }
@@ -194,10 +146,7 @@ fn read_documents(directory: &Path) -> Result<Option<(NodeDocs, bool)>, Hierarch
 /// Whether a zarr.json is a group's (else an array's).
 fn check_v3(path: &Path, document: &Document) -> Result<bool, HierarchyError> {
     let value = parse(path, document)?;
-    let refused = |reason: &str| HierarchyError::NotADocument {
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let refused = |reason: &str| HierarchyError::NotADocument { path: path.to_owned(), reason: reason.to_owned() };
     if value.get("zarr_format").and_then(Value::as_u64) != Some(3) {
         return Err(refused("its zarr_format is not 3"));
     }
@@ -209,16 +158,11 @@ fn check_v3(path: &Path, document: &Document) -> Result<bool, HierarchyError> {
 }
 
 fn parse<'t>(path: &Path, document: &'t Document) -> Result<Value<'t>, HierarchyError> {
-    let value = json::parse(&document.text).map_err(|source| HierarchyError::Invalid {
-        path: path.to_owned(),
-        source,
-    })?;
+    let value =
+        json::parse(&document.text).map_err(|source| HierarchyError::Invalid { path: path.to_owned(), source })?;
     if !value.is_object() {
         let reason = "it is no JSON object".to_owned();
-        return Err(HierarchyError::NotADocument {
-            path: path.to_owned(),
-            reason,
-        });
+        return Err(HierarchyError::NotADocument { path: path.to_owned(), reason });
     }
     Ok(value)
 }
@@ -233,10 +177,7 @@ fn read_json(path: &Path) -> Result<Option<Document>, HierarchyError> {
 }
 
 fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
-    let unreadable = |source| HierarchyError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| HierarchyError::Unreadable { path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -252,10 +193,7 @@ fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
     file.read_to_end(&mut bytes).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|error| HierarchyError::Invalid {
         path: path.to_owned(),
-        source: JsonError {
-            offset: error.utf8_error().valid_up_to(),
-            problem: "text that is not UTF-8",
-        },
+        source: JsonError { offset: error.utf8_error().valid_up_to(), problem: "text that is not UTF-8" },
     })?;
     let mtime_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
     Ok(Some(Document { text, mtime_ns }))
@@ -295,23 +233,14 @@ mod tests {
         let hierarchy = read(root.path()).unwrap();
         let paths: Vec<&str> = hierarchy.nodes.keys().map(String::as_str).collect();
         assert_eq!(paths, ["", "a", "g", "g/b", "g/up", "h"]);
-        assert!(matches!(
-            hierarchy.nodes["g/b"],
-            NodeDocs::V2Array {
-                attributes: Some(_),
-                ..
-            }
-        ));
+        assert!(matches!(hierarchy.nodes["g/b"], NodeDocs::V2Array { attributes: Some(_), .. }));
         assert!(hierarchy.mtime_ns_below("").unwrap() > 1_600_000_000_000_000_000);
     }
 
     #[test]
     fn version_3_wins_over_version_2() {
         let root = store(&[("zarr.json", ARRAY), (".zarray", "{}")]);
-        assert!(matches!(
-            read(root.path()).unwrap().nodes[""],
-            NodeDocs::V3(_)
-        ));
+        assert!(matches!(read(root.path()).unwrap().nodes[""], NodeDocs::V3(_)));
     }
 
     #[test]
@@ -319,31 +248,17 @@ mod tests {
         let check = |files: &[(&str, &str)], inside: &str, expected: &str| {
             let root = store(files);
             let message = read(&root.path().join(inside)).unwrap_err().to_string();
-            assert_eq!(
-                message.replace(&root.path().display().to_string(), "R"),
-                expected
-            );
+            assert_eq!(message.replace(&root.path().display().to_string(), "R"), expected);
         };
-        check(
-            &[],
-            "none",
-            "R/none: no such directory; give the path of a Zarr store",
-        );
-        check(
-            &[("f", "")],
-            "f",
-            "R/f: not a Zarr store: no zarr.json, .zgroup or .zarray in it; it is a file",
-        );
+        check(&[], "none", "R/none: no such directory; give the path of a Zarr store");
+        check(&[("f", "")], "f", "R/f: not a Zarr store: no zarr.json, .zgroup or .zarray in it; it is a file");
         check(
             &[("s.zarr/zarr.json", GROUP)],
             "",
             "R/: not a Zarr store: no zarr.json, .zgroup or .zarray in it; did you mean R/s.zarr?",
         );
         check(
-            &[
-                ("zarr.json", GROUP),
-                ("a/zarr.json", "{\"zarr_format\": 3, "),
-            ],
+            &[("zarr.json", GROUP), ("a/zarr.json", "{\"zarr_format\": 3, ")],
             ".",
             "R/./a/zarr.json: invalid JSON: the text ends too early at byte 19; write it again, or restore it from the \
              store's origin",

@@ -6,7 +6,7 @@ use super::{DOCUMENT, Directory, V2_DOCUMENTS, View, ViewError};
 use crate::source::Counters;
 use crate::synthesis;
 use crate::zarr::{Projection, VirtualArray};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,6 +56,11 @@ impl View {
                 let at = tree.directory(path);
                 tree.set_document(at, text);
             }
+        }
+        for left_out in &projection.left_out {
+            let (parent, name) = left_out.path.rsplit_once('/').unwrap_or(("", &left_out.path));
+            let at = tree.directory(parent);
+            tree.directories[at as usize].hidden.insert(name.into());
         }
         let mut arrays = Vec::new();
         for array in projection.arrays {
@@ -108,6 +113,7 @@ impl<'a> Tree<'a> {
             document_mtime_ns: 0,
             array: None,
             children: HashMap::new(),
+            hidden: HashSet::new(),
         });
         self.by_path.insert(path.to_owned(), at);
         if let Some((parent, name)) = parent {

@@ -52,18 +52,11 @@ pub struct Readable {
 /// # Errors
 /// One line, when the document is no array document at all; an array that merely cannot be rechunked is not an error.
 pub fn read(path: &str, document: &Value<'_>) -> Result<ArrayNode, String> {
-    let shape = document
-        .get("shape")
-        .and_then(Value::as_lengths)
-        .ok_or("it has no readable shape")?;
+    let shape = document.get("shape").and_then(Value::as_lengths).ok_or("it has no readable shape")?;
     let dimension_names = match document.get("dimension_names").and_then(Value::elements) {
         Some(names) if names.len() == shape.len() => names.iter().map(Value::string).collect(),
         Some(names) => {
-            return Err(format!(
-                "it has {} axes and {} dimension names",
-                shape.len(),
-                names.len()
-            ));
+            return Err(format!("it has {} axes and {} dimension names", shape.len(), names.len()));
         }
         None => vec![None; shape.len()],
     };
@@ -81,9 +74,7 @@ pub fn read(path: &str, document: &Value<'_>) -> Result<ArrayNode, String> {
 fn codec_names(codecs: Option<&Value<'_>>) -> Vec<String> {
     let codecs = codecs.and_then(Value::elements).unwrap_or_default();
     let describe = |codec: &Value<'_>| {
-        let name = codec
-            .extension_name()
-            .unwrap_or_else(|| "unknown".to_owned());
+        let name = codec.extension_name().unwrap_or_else(|| "unknown".to_owned());
         match codec.configured("codecs") {
             Some(inner) => format!("{name}[{}]", codec_names(Some(inner)).join(", ")),
             None => name,
@@ -94,48 +85,21 @@ fn codec_names(codecs: Option<&Value<'_>>) -> Vec<String> {
 
 fn readable(path: &str, document: &Value<'_>, shape: &[u64]) -> Result<Readable, String> {
     for member in document.members() {
-        let optional = member
-            .value
-            .get("must_understand")
-            .is_some_and(|value| value.kind == Kind::Bool(false));
+        let optional = member.value.get("must_understand").is_some_and(|value| value.kind == Kind::Bool(false));
         if !KNOWN_MEMBERS.contains(&member.key.as_str()) && !optional {
-            return Err(format!(
-                "its zarr.json has the unknown member {:?}",
-                member.key
-            ));
+            return Err(format!("its zarr.json has the unknown member {:?}", member.key));
         }
     }
-    if document
-        .get("storage_transformers")
-        .and_then(Value::elements)
-        .is_some_and(|list| !list.is_empty())
-    {
+    if document.get("storage_transformers").and_then(Value::elements).is_some_and(|list| !list.is_empty()) {
         return Err("its storage_transformers are not supported".to_owned());
     }
     let data_type = data_type::parse(document.get("data_type").ok_or("it has no data_type")?)?;
     let fill_value = document.get("fill_value").ok_or("it has no fill_value")?;
     let mut fill = fill::parse(fill_value, &data_type)?;
-    let file_shape = regular_grid(
-        document.get("chunk_grid").ok_or("it has no chunk_grid")?,
-        shape,
-    )?;
-    let key_encoding = key_encoding(
-        document
-            .get("chunk_key_encoding")
-            .ok_or("it has no chunk_key_encoding")?,
-    )?;
-    let list = document
-        .get("codecs")
-        .and_then(Value::elements)
-        .ok_or("it has no list of codecs")?;
-    let chain = codecs::classify(
-        list,
-        &file_shape,
-        Elements {
-            data_type: &data_type,
-            fill: &fill,
-        },
-    )?;
+    let file_shape = regular_grid(document.get("chunk_grid").ok_or("it has no chunk_grid")?, shape)?;
+    let key_encoding = key_encoding(document.get("chunk_key_encoding").ok_or("it has no chunk_key_encoding")?)?;
+    let list = document.get("codecs").and_then(Value::elements).ok_or("it has no list of codecs")?;
+    let chain = codecs::classify(list, &file_shape, Elements { data_type: &data_type, fill: &fill })?;
     if chain.endian == Some(Endian::Big) {
         data_type.swap(&mut fill);
     }
@@ -150,10 +114,7 @@ fn readable(path: &str, document: &Value<'_>, shape: &[u64]) -> Result<Readable,
         sharding: chain.sharding,
         encoding: chain.encoding,
     };
-    Ok(Readable {
-        source,
-        virtual_codec: codecs::bytes_document(chain.endian),
-    })
+    Ok(Readable { source, virtual_codec: codecs::bytes_document(chain.endian) })
 }
 
 /// The chunk shape of a regular grid.
@@ -165,23 +126,14 @@ fn regular_grid(grid: &Value<'_>, shape: &[u64]) -> Result<Vec<u64>, String> {
     let chunk_shape = grid.configured("chunk_shape").and_then(Value::as_lengths);
     let chunk_shape = chunk_shape.ok_or("its chunk_shape cannot be read")?;
     if chunk_shape.len() != shape.len() {
-        return Err(format!(
-            "its chunk_shape has {} axes, its shape {}",
-            chunk_shape.len(),
-            shape.len()
-        ));
+        return Err(format!("its chunk_shape has {} axes, its shape {}", chunk_shape.len(), shape.len()));
     }
     // zarr-python writes 0 for axes without elements; any length cuts those into no chunks.
-    Ok(chunk_shape
-        .into_iter()
-        .map(|length| length.max(1))
-        .collect())
+    Ok(chunk_shape.into_iter().map(|length| length.max(1)).collect())
 }
 
 fn key_encoding(encoding: &Value<'_>) -> Result<KeyEncoding, String> {
-    let name = encoding
-        .extension_name()
-        .ok_or("its chunk_key_encoding has no name")?;
+    let name = encoding.extension_name().ok_or("its chunk_key_encoding has no name")?;
     let (style, default) = match name.as_str() {
         "default" => (KeyStyle::Default, '/'),
         "v2" => (KeyStyle::V2, '.'),

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::array::{ArrayNode, Readable};
 use super::layout::{LayoutError, Length};
-use super::naming::{dimension_name, display_path};
-use super::select::Selection;
+use super::select::{Selection, dimension_name, display_path};
 use super::size::format_bytes;
 use super::types::VirtualArray;
 
@@ -26,54 +25,32 @@ enum AutoKey {
 ///
 /// # Errors
 /// A chunk beyond 2 GiB, or shards that chunks do not divide.
-pub(super) fn resolve(
-    selections: &[Selection<'_>],
-    chunk_size_bytes: u64,
-) -> Result<Vec<VirtualArray>, LayoutError> {
-    let readable = selections
-        .iter()
-        .filter_map(|s| Some((s, s.array.readable.as_ref().ok()?)));
+pub(super) fn resolve(selections: &[Selection<'_>], chunk_size_bytes: u64) -> Result<Vec<VirtualArray>, LayoutError> {
+    let readable = selections.iter().filter_map(|s| Some((s, s.array.readable.as_ref().ok()?)));
     let readable: Vec<(&Selection<'_>, &Readable)> = readable.collect();
     let mut agreed: BTreeMap<AutoKey, u64> = BTreeMap::new();
     for (selection, readable) in &readable {
-        let lengths = wish_alone(
-            selection.array,
-            readable,
-            &selection.chunks,
-            chunk_size_bytes,
-        );
+        let lengths = wish_alone(selection.array, readable, &selection.chunks, chunk_size_bytes);
         for (axis, length) in auto_axes(selection).zip_lengths(&lengths) {
             let slot = agreed.entry(auto_key(selection, axis)).or_insert(length);
             *slot = length.min(*slot);
         }
     }
     let resolve_one = |(selection, readable): &(&Selection<'_>, &Readable)| {
-        let mut chunk_shape = wish_alone(
-            selection.array,
-            readable,
-            &selection.chunks,
-            chunk_size_bytes,
-        );
+        let mut chunk_shape = wish_alone(selection.array, readable, &selection.chunks, chunk_size_bytes);
         for (axis, _) in auto_axes(selection).zip_lengths(&chunk_shape.clone()) {
-            if let (Some(slot), Some(length)) = (
-                chunk_shape.get_mut(axis),
-                agreed.get(&auto_key(selection, axis)),
-            ) {
+            if let (Some(slot), Some(length)) = (chunk_shape.get_mut(axis), agreed.get(&auto_key(selection, axis))) {
                 *slot = *length;
             }
         }
         check_size(selection, readable, &chunk_shape, chunk_size_bytes)?;
         let shard_shape = match &selection.shards {
-            Some(wishes) if wishes.iter().any(|wish| *wish != Length::Elements(0)) => Some(
-                shard_shape(selection.array, readable, wishes, &chunk_shape)?,
-            ),
+            Some(wishes) if wishes.iter().any(|wish| *wish != Length::Elements(0)) => {
+                Some(shard_shape(selection.array, readable, wishes, &chunk_shape)?)
+            }
             _ => None,
         };
-        Ok(VirtualArray {
-            source: readable.source.clone(),
-            chunk_shape,
-            shard_shape,
-        })
+        Ok(VirtualArray { source: readable.source.clone(), chunk_shape, shard_shape })
     };
     readable.iter().map(resolve_one).collect()
 }
@@ -81,18 +58,12 @@ pub(super) fn resolve(
 struct AutoAxes(Vec<usize>);
 
 fn auto_axes(selection: &Selection<'_>) -> AutoAxes {
-    AutoAxes(
-        (0..selection.chunks.len())
-            .filter(|axis| selection.chunks.get(*axis) == Some(&Length::Auto))
-            .collect(),
-    )
+    AutoAxes((0..selection.chunks.len()).filter(|axis| selection.chunks.get(*axis) == Some(&Length::Auto)).collect())
 }
 
 impl AutoAxes {
     fn zip_lengths(self, lengths: &[u64]) -> impl Iterator<Item = (usize, u64)> + '_ {
-        self.0
-            .into_iter()
-            .filter_map(|axis| Some((axis, *lengths.get(axis)?)))
+        self.0.into_iter().filter_map(|axis| Some((axis, *lengths.get(axis)?)))
     }
 }
 
@@ -104,12 +75,7 @@ fn auto_key(selection: &Selection<'_>, axis: usize) -> AutoKey {
 }
 
 /// The chunk shape of an array, with `auto` chosen for it alone.
-fn wish_alone(
-    array: &ArrayNode,
-    readable: &Readable,
-    wishes: &[Length],
-    chunk_size_bytes: u64,
-) -> Vec<u64> {
+fn wish_alone(array: &ArrayNode, readable: &Readable, wishes: &[Length], chunk_size_bytes: u64) -> Vec<u64> {
     let full = |axis: usize| array.shape.get(axis).copied().unwrap_or(1).max(1);
     let mut lengths: Vec<Option<u64>> = wishes
         .iter()
@@ -121,25 +87,16 @@ fn wish_alone(
             Length::Auto => None,
         })
         .collect();
-    let fixed: f64 = lengths
-        .iter()
-        .flatten()
-        .map(|length| *length as f64)
-        .product();
+    let fixed: f64 = lengths.iter().flatten().map(|length| *length as f64).product();
     let budget = chunk_size_bytes as f64 / readable.source.item_bytes as f64 / fixed;
-    let open: Vec<(usize, u64)> = (0..lengths.len())
-        .filter(|a| lengths.get(*a) == Some(&None))
-        .map(|a| (a, full(a)))
-        .collect();
+    let open: Vec<(usize, u64)> =
+        (0..lengths.len()).filter(|a| lengths.get(*a) == Some(&None)).map(|a| (a, full(a))).collect();
     for (axis, length) in share_out(budget, open) {
         if let Some(slot) = lengths.get_mut(axis) {
             *slot = Some(length);
         }
     }
-    lengths
-        .into_iter()
-        .map(|length| length.unwrap_or(1))
-        .collect()
+    lengths.into_iter().map(|length| length.unwrap_or(1)).collect()
 }
 
 /// Shares `budget` out as lengths with about this product, evenly, none beyond its limit.
@@ -157,25 +114,14 @@ fn share_out(mut budget: f64, mut axes: Vec<(usize, u64)>) -> Vec<(usize, u64)> 
 }
 
 fn bytes(shape: &[u64], item_bytes: usize) -> u128 {
-    shape.iter().fold(item_bytes as u128, |product, length| {
-        product.saturating_mul(u128::from(*length))
-    })
+    shape.iter().fold(item_bytes as u128, |product, length| product.saturating_mul(u128::from(*length)))
 }
 
 fn comma_list(shape: &[u64]) -> String {
-    shape
-        .iter()
-        .map(u64::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    shape.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn check_size(
-    selection: &Selection<'_>,
-    readable: &Readable,
-    shape: &[u64],
-    aim: u64,
-) -> Result<(), LayoutError> {
+fn check_size(selection: &Selection<'_>, readable: &Readable, shape: &[u64], aim: u64) -> Result<(), LayoutError> {
     let item_bytes = readable.source.item_bytes;
     if bytes(shape, item_bytes) <= CHUNK_LIMIT_BYTES {
         return Ok(());
@@ -192,29 +138,15 @@ fn check_size(
 fn better(selection: &Selection<'_>, readable: &Readable, aim: u64) -> String {
     let array = selection.array;
     let item_bytes = readable.source.item_bytes;
-    let fits = |axis: &usize| {
-        array
-            .shape
-            .get(*axis)
-            .is_some_and(|length| bytes(&[*length], item_bytes) <= CHUNK_LIMIT_BYTES)
-    };
+    let fits =
+        |axis: &usize| array.shape.get(*axis).is_some_and(|length| bytes(&[*length], item_bytes) <= CHUNK_LIMIT_BYTES);
     let length = |axis: &usize| array.shape.get(*axis).copied();
     let asked = |axis: &usize| selection.chunks.get(*axis) == Some(&Length::Full);
     let candidates = || (0..array.shape.len()).rev().filter(fits);
     // Of equally long axes max_by_key takes the last, so the order above makes it the first.
-    let axis = candidates()
-        .filter(asked)
-        .max_by_key(length)
-        .or_else(|| candidates().max_by_key(length));
-    let wishes: Vec<Length> = (0..array.shape.len())
-        .map(|other| {
-            if Some(other) == axis {
-                Length::Full
-            } else {
-                Length::Auto
-            }
-        })
-        .collect();
+    let axis = candidates().filter(asked).max_by_key(length).or_else(|| candidates().max_by_key(length));
+    let wishes: Vec<Length> =
+        (0..array.shape.len()).map(|other| if Some(other) == axis { Length::Full } else { Length::Auto }).collect();
     let shape = wish_alone(array, readable, &wishes, aim);
     if bytes(&shape, item_bytes) > CHUNK_LIMIT_BYTES {
         return "Give a smaller --chunk-size".to_owned();
@@ -223,11 +155,7 @@ fn better(selection: &Selection<'_>, readable: &Readable, aim: u64) -> String {
         Some(axis) => format!("--along {}", dimension_name(array, axis)),
         None => "--chunks auto".to_owned(),
     };
-    format!(
-        "Try {flag}: ({}), {}",
-        comma_list(&shape),
-        format_bytes(bytes(&shape, item_bytes))
-    )
+    format!("Try {flag}: ({}), {}", comma_list(&shape), format_bytes(bytes(&shape, item_bytes)))
 }
 
 fn shard_shape(
@@ -243,9 +171,7 @@ fn shard_shape(
         let in_chunks = |length: u64| length.div_ceil(*chunk).saturating_mul(*chunk);
         shard.push(match wishes.get(axis) {
             Some(Length::Full) => in_chunks(full),
-            Some(Length::Source) => {
-                in_chunks(readable.source.file_shape.get(axis).copied().unwrap_or(1))
-            }
+            Some(Length::Source) => in_chunks(readable.source.file_shape.get(axis).copied().unwrap_or(1)),
             Some(Length::Auto) => {
                 open.push((axis, full.div_ceil(*chunk)));
                 *chunk
@@ -263,21 +189,14 @@ fn shard_shape(
             }
         });
     }
-    let fixed: f64 = shard
-        .iter()
-        .zip(chunk_shape)
-        .map(|(shard, chunk)| (shard / chunk) as f64)
-        .product();
+    let fixed: f64 = shard.iter().zip(chunk_shape).map(|(shard, chunk)| (shard / chunk) as f64).product();
     for (axis, n_chunks) in share_out(AUTO_CHUNKS_PER_SHARD / fixed, open) {
         if let Some(length) = shard.get_mut(axis) {
             *length = length.saturating_mul(n_chunks);
         }
     }
     if bytes(&shard, readable.source.item_bytes) > 1 << 62 {
-        return Err(LayoutError::ShardTooLarge {
-            array: display_path(&array.path),
-            shape: comma_list(&shard),
-        });
+        return Err(LayoutError::ShardTooLarge { array: display_path(&array.path), shape: comma_list(&shard) });
     }
     Ok(shard)
 }
@@ -297,14 +216,7 @@ mod tests {
         ] {
             let mut shares = share_out(budget, limits.into_iter().enumerate().collect());
             shares.sort();
-            assert_eq!(
-                shares
-                    .into_iter()
-                    .map(|(_, length)| length)
-                    .collect::<Vec<u64>>(),
-                expected,
-                "{budget}"
-            );
+            assert_eq!(shares.into_iter().map(|(_, length)| length).collect::<Vec<u64>>(), expected, "{budget}");
         }
     }
 }

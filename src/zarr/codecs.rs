@@ -6,7 +6,6 @@
 
 mod array_codecs;
 mod byte_codecs;
-mod sharding;
 
 use super::data_type::DataType;
 use super::json::Value;
@@ -26,11 +25,7 @@ pub enum Endian {
 
 impl Endian {
     /// The byte order of this machine, in which zarrs hands out elements.
-    pub const NATIVE: Endian = if cfg!(target_endian = "big") {
-        Endian::Big
-    } else {
-        Endian::Little
-    };
+    pub const NATIVE: Endian = if cfg!(target_endian = "big") { Endian::Big } else { Endian::Little };
 
     /// Its name in zarr.json.
     pub fn name(self) -> &'static str {
@@ -67,14 +62,10 @@ pub struct Chain {
 ///
 /// # Errors
 /// One line that names the codec which cannot be decoded.
-pub fn classify(
-    codecs: &[Value<'_>],
-    file_shape: &[u64],
-    elements: Elements<'_>,
-) -> Result<Chain, String> {
+pub fn classify(codecs: &[Value<'_>], file_shape: &[u64], elements: Elements<'_>) -> Result<Chain, String> {
     let (codecs_of_leaf, leaf_shape, sharding) = match codecs {
         [only] if only.extension_name().as_deref() == Some("sharding_indexed") => {
-            let shard = sharding::read(only, file_shape)?;
+            let shard = array_codecs::read_sharding(only, file_shape)?;
             (shard.codecs, shard.chunk_shape, Some(shard.sharding))
         }
         _ => (codecs, file_shape.to_vec(), None),
@@ -83,20 +74,11 @@ pub fn classify(
         Some(linear) => linear,
         None => opaque(codecs_of_leaf, &leaf_shape, elements)?,
     };
-    Ok(Chain {
-        encoding,
-        sharding,
-        leaf_shape,
-        endian,
-    })
+    Ok(Chain { encoding, sharding, leaf_shape, endian })
 }
 
 /// The chain as transposes, `bytes`, and codecs on bytes, if it is that.
-fn linear(
-    codecs: &[Value<'_>],
-    shape: &[u64],
-    elements: Elements<'_>,
-) -> Option<(Encoding, Option<Endian>)> {
+fn linear(codecs: &[Value<'_>], shape: &[u64], elements: Elements<'_>) -> Option<(Encoding, Option<Endian>)> {
     let item_bytes = elements.data_type.item_bytes();
     let at_bytes = codecs.iter().position(array_codecs::is_bytes)?;
     let (before, rest) = codecs.split_at(at_bytes);
@@ -104,36 +86,19 @@ fn linear(
     let mut order: Vec<usize> = (0..shape.len()).collect();
     for codec in before {
         match array_codecs::read_step(codec, order.len(), elements.data_type).ok()? {
-            Step::Transpose(axes) => {
-                order = axes
-                    .iter()
-                    .filter_map(|axis| order.get(*axis).copied())
-                    .collect()
-            }
+            Step::Transpose(axes) => order = axes.iter().filter_map(|axis| order.get(*axis).copied()).collect(),
             Step::Identity => {}
             Step::Codec { .. } => return None,
         }
     }
     let endian = array_codecs::endian(bytes, elements.data_type).ok()?;
-    let bytes_to_bytes: Option<Vec<String>> = after
-        .iter()
-        .map(|codec| byte_codecs::normalise(codec, item_bytes).ok())
-        .collect();
-    Some((
-        Encoding::Linear {
-            order,
-            bytes_to_bytes: bytes_to_bytes?,
-        },
-        endian,
-    ))
+    let bytes_to_bytes: Option<Vec<String>> =
+        after.iter().map(|codec| byte_codecs::normalise(codec, item_bytes).ok()).collect();
+    Some((Encoding::Linear { order, bytes_to_bytes: bytes_to_bytes? }, endian))
 }
 
 /// The chain as zarrs takes it.
-fn opaque(
-    codecs: &[Value<'_>],
-    shape: &[u64],
-    elements: Elements<'_>,
-) -> Result<(Encoding, Option<Endian>), String> {
+fn opaque(codecs: &[Value<'_>], shape: &[u64], elements: Elements<'_>) -> Result<(Encoding, Option<Endian>), String> {
     let raw = !array_codecs::needs_type(codecs);
     let documents = array_codecs::documents(codecs, shape, elements.data_type, raw)?;
     // A raw type keeps zarrs from swapping, and carries the types that it cannot name.
@@ -144,30 +109,12 @@ fn opaque(
             elements.data_type.swap(&mut fill);
         }
         let numbers: Vec<String> = fill.iter().map(u8::to_string).collect();
-        (
-            format!("\"r{}\"", 8 * fill.len()),
-            format!("[{}]", numbers.join(",")),
-            endian,
-        )
+        (format!("\"r{}\"", 8 * fill.len()), format!("[{}]", numbers.join(",")), endian)
     } else {
         let (data_type, fill_value) = array_codecs::named_type(elements)?;
-        (
-            data_type,
-            fill_value,
-            elements
-                .data_type
-                .has_endianness()
-                .then_some(Endian::NATIVE),
-        )
+        (data_type, fill_value, elements.data_type.has_endianness().then_some(Endian::NATIVE))
     };
-    Ok((
-        Encoding::Opaque {
-            data_type,
-            fill_value,
-            codecs: documents,
-        },
-        endian,
-    ))
+    Ok((Encoding::Opaque { data_type, fill_value, codecs: documents }, endian))
 }
 
 #[cfg(test)]

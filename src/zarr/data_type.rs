@@ -64,52 +64,29 @@ const FLOATS: &[&str] = &[
     "float8_e8m0fnu",
 ];
 
-const VARIABLE: &[&str] = &[
-    "string",
-    "bytes",
-    "binary",
-    "variable_length_bytes",
-    "variable_length_utf8",
-    "vlen-utf8",
-];
+const VARIABLE: &[&str] = &["string", "bytes", "binary", "variable_length_bytes", "variable_length_utf8", "vlen-utf8"];
 
 /// Reads a data type.
 ///
 /// # Errors
 /// One line that names the type, when its elements have no fixed size or it is not known.
 pub fn parse(value: &Value<'_>) -> Result<DataType, String> {
-    let name = value
-        .extension_name()
-        .ok_or_else(|| format!("the data type {} has no name", value.brief()))?;
+    let name = value.extension_name().ok_or_else(|| format!("the data type {} has no name", value.brief()))?;
     let layout = item_layout(&name, value)?;
     let data_type = DataType { name, layout };
     match data_type.item_bytes() {
-        0 => Err(format!(
-            "elements of data type {} have no bytes",
-            data_type.name
-        )),
+        0 => Err(format!("elements of data type {} have no bytes", data_type.name)),
         // An element is handled whole; beyond this a length is a mistake, not data.
-        bytes if bytes > 1 << 28 => Err(format!(
-            "elements of data type {} are {bytes} bytes",
-            data_type.name
-        )),
+        bytes if bytes > 1 << 28 => Err(format!("elements of data type {} are {bytes} bytes", data_type.name)),
         _ => Ok(data_type),
     }
 }
 
 fn item_layout(name: &str, value: &Value<'_>) -> Result<ItemLayout, String> {
-    let integer = |bytes, signed, bits| {
-        Ok(ItemLayout::Integer {
-            bytes,
-            signed,
-            bits,
-        })
-    };
+    let integer = |bytes, signed, bits| Ok(ItemLayout::Integer { bytes, signed, bits });
     let length_bytes = || {
         let length = value.configured("length_bytes").and_then(Value::as_u64);
-        length
-            .and_then(|l| usize::try_from(l).ok())
-            .ok_or_else(|| format!("data type {name} has no length_bytes"))
+        length.and_then(|l| usize::try_from(l).ok()).ok_or_else(|| format!("data type {name} has no length_bytes"))
     };
     match name {
         "bool" => Ok(ItemLayout::Bool),
@@ -132,24 +109,16 @@ fn item_layout(name: &str, value: &Value<'_>) -> Result<ItemLayout, String> {
         "null_terminated_bytes" => Ok(ItemLayout::ByteString(length_bytes()?)),
         "fixed_length_utf32" => match length_bytes()? {
             bytes if bytes % 4 == 0 => Ok(ItemLayout::Utf32(bytes / 4)),
-            bytes => Err(format!(
-                "data type {name} of {bytes} bytes, not a multiple of 4"
-            )),
+            bytes => Err(format!("data type {name} of {bytes} bytes, not a multiple of 4")),
         },
-        "structured" | "struct" => Ok(ItemLayout::Struct {
-            fields: fields(name, value)?,
-            opaque: name == "structured",
-        }),
-        _ if VARIABLE.contains(&name) => {
-            Err(format!("data type {name} has elements of variable length"))
+        "structured" | "struct" => {
+            Ok(ItemLayout::Struct { fields: fields(name, value)?, opaque: name == "structured" })
         }
+        _ if VARIABLE.contains(&name) => Err(format!("data type {name} has elements of variable length")),
         _ => raw_bits(name)
             .map(ItemLayout::Raw)
             .or_else(|| float(name).map(ItemLayout::Float))
-            .or_else(|| {
-                float(&format!("float{}", name.strip_prefix("complex_float")?))
-                    .map(ItemLayout::Complex)
-            })
+            .or_else(|| float(&format!("float{}", name.strip_prefix("complex_float")?)).map(ItemLayout::Complex))
             .or_else(|| (name == "complex_bfloat16").then_some(ItemLayout::Complex("bfloat16")))
             .ok_or_else(|| format!("data type {name} is not known")),
     }
@@ -168,10 +137,7 @@ fn raw_bits(name: &str) -> Option<usize> {
 /// Fields spelled `["a", "int32"]` (structured) or `{"name": "a", "data_type": "int32"}` (struct).
 fn fields(name: &str, value: &Value<'_>) -> Result<Vec<(String, DataType)>, String> {
     let unreadable = || format!("the fields of data type {name} cannot be read");
-    let fields = value
-        .configured("fields")
-        .and_then(Value::elements)
-        .ok_or_else(unreadable)?;
+    let fields = value.configured("fields").and_then(Value::elements).ok_or_else(unreadable)?;
     let field = |field: &Value<'_>| {
         let (key, data_type) = match &field.kind {
             Kind::Array(pair) => (pair.first().cloned(), pair.get(1).cloned()),
@@ -188,16 +154,14 @@ impl DataType {
     pub fn item_bytes(&self) -> usize {
         match &self.layout {
             ItemLayout::Bool => 1,
-            ItemLayout::Integer { bytes, .. }
-            | ItemLayout::Raw(bytes)
-            | ItemLayout::ByteString(bytes) => *bytes,
+            ItemLayout::Integer { bytes, .. } | ItemLayout::Raw(bytes) | ItemLayout::ByteString(bytes) => *bytes,
             ItemLayout::Float(name) => float_bytes(name),
             ItemLayout::Complex(name) => 2 * float_bytes(name),
             ItemLayout::Time => 8,
             ItemLayout::Utf32(points) => points.saturating_mul(4),
-            ItemLayout::Struct { fields, .. } => fields
-                .iter()
-                .fold(0, |sum, (_, field)| sum.saturating_add(field.item_bytes())),
+            ItemLayout::Struct { fields, .. } => {
+                fields.iter().fold(0, |sum, (_, field)| sum.saturating_add(field.item_bytes()))
+            }
         }
     }
 
@@ -208,9 +172,7 @@ impl DataType {
             ItemLayout::Integer { bytes, .. } => *bytes > 1,
             ItemLayout::Float(name) | ItemLayout::Complex(name) => float_bytes(name) > 1,
             ItemLayout::Time | ItemLayout::Utf32(_) => true,
-            ItemLayout::Struct { fields, opaque } => {
-                !opaque && fields.iter().any(|(_, field)| field.has_endianness())
-            }
+            ItemLayout::Struct { fields, opaque } => !opaque && fields.iter().any(|(_, field)| field.has_endianness()),
         }
     }
 
@@ -272,58 +234,24 @@ mod tests {
             ("\"complex_bfloat16\"", 4, true),
             ("\"complex_float8_e5m2\"", 2, false),
             ("\"r24\"", 3, false),
-            (
-                r#"{"name":"raw_bytes","configuration":{"length_bytes":5}}"#,
-                5,
-                false,
-            ),
-            (
-                r#"{"name":"null_terminated_bytes","configuration":{"length_bytes":3}}"#,
-                3,
-                false,
-            ),
-            (
-                r#"{"name":"fixed_length_utf32","configuration":{"length_bytes":12}}"#,
-                12,
-                true,
-            ),
-            (
-                r#"{"name":"numpy.datetime64","configuration":{"unit":"ns","scale_factor":1}}"#,
-                8,
-                true,
-            ),
-            (
-                r#"{"name":"structured","configuration":{"fields":[["a","int32"],["b","bool"]]}}"#,
-                5,
-                false,
-            ),
-            (
-                r#"{"name":"struct","configuration":{"fields":[{"name":"a","data_type":"int32"}]}}"#,
-                4,
-                true,
-            ),
+            (r#"{"name":"raw_bytes","configuration":{"length_bytes":5}}"#, 5, false),
+            (r#"{"name":"null_terminated_bytes","configuration":{"length_bytes":3}}"#, 3, false),
+            (r#"{"name":"fixed_length_utf32","configuration":{"length_bytes":12}}"#, 12, true),
+            (r#"{"name":"numpy.datetime64","configuration":{"unit":"ns","scale_factor":1}}"#, 8, true),
+            (r#"{"name":"structured","configuration":{"fields":[["a","int32"],["b","bool"]]}}"#, 5, false),
+            (r#"{"name":"struct","configuration":{"fields":[{"name":"a","data_type":"int32"}]}}"#, 4, true),
         ] {
             let data_type = read(text).unwrap();
-            assert_eq!(
-                (data_type.item_bytes(), data_type.has_endianness()),
-                (bytes, endian),
-                "{text}"
-            );
+            assert_eq!((data_type.item_bytes(), data_type.has_endianness()), (bytes, endian), "{text}");
         }
     }
 
     #[test]
     fn what_has_no_fixed_size_is_named() {
         for (text, reason) in [
-            (
-                "\"string\"",
-                "data type string has elements of variable length",
-            ),
+            ("\"string\"", "data type string has elements of variable length"),
             ("\"r12\"", "data type r12 is not known"),
-            (
-                "{\"name\":\"geo.point\"}",
-                "data type geo.point is not known",
-            ),
+            ("{\"name\":\"geo.point\"}", "data type geo.point is not known"),
             ("12", "the data type 12 has no name"),
             (
                 r#"{"name":"raw_bytes","configuration":{"length_bytes":0}}"#,

@@ -47,9 +47,7 @@ pub enum LayoutError {
         problem: String,
     },
     /// A glob that cannot be read.
-    #[error(
-        "{glob:?}: {problem}; write a path inside the store such as group/array, or ** for any groups"
-    )]
+    #[error("{glob:?}: {problem}; write a path inside the store such as group/array, or ** for any groups")]
     Glob {
         /// What was given.
         glob: String,
@@ -85,9 +83,7 @@ pub enum LayoutError {
         suggestion: String,
     },
     /// Shards that are not whole numbers of chunks.
-    #[error(
-        "{array}: shard length {shard} of {dimension} is no multiple of the chunk length {chunk}; try {remedy}"
-    )]
+    #[error("{array}: shard length {shard} of {dimension} is no multiple of the chunk length {chunk}; try {remedy}")]
     ShardNotDivided {
         /// Which array.
         array: String,
@@ -101,9 +97,7 @@ pub enum LayoutError {
         remedy: u64,
     },
     /// Shards beyond what a file can hold.
-    #[error(
-        "{array}: a shard of ({shape}) elements is larger than a file can be; give smaller --shards"
-    )]
+    #[error("{array}: a shard of ({shape}) elements is larger than a file can be; give smaller --shards")]
     ShardTooLarge {
         /// Which array.
         array: String,
@@ -119,9 +113,7 @@ pub enum LayoutError {
         known: String,
     },
     /// A named array that cannot be rechunked.
-    #[error(
-        "{array}: cannot be rechunked: {reason}; leave it out of --array, and it is shown as it is"
-    )]
+    #[error("{array}: cannot be rechunked: {reason}; leave it out of --array, and it is shown as it is")]
     CannotRechunk {
         /// Which array.
         array: String,
@@ -157,10 +149,7 @@ pub enum LayoutError {
 impl LayoutError {
     /// The error for a document that is not JSON.
     pub(crate) fn json(key: &str, error: &JsonError) -> Self {
-        LayoutError::Document {
-            key: key.to_owned(),
-            reason: error.to_string(),
-        }
+        LayoutError::Document { key: key.to_owned(), reason: error.to_string() }
     }
 }
 
@@ -193,22 +182,14 @@ pub struct Spec {
 /// # Errors
 /// [`LayoutError::Spec`].
 pub fn parse_spec(flag: &'static str, text: &str) -> Result<Spec, LayoutError> {
-    let error = |problem: String| LayoutError::Spec {
-        flag,
-        spec: text.to_owned(),
-        problem,
-    };
+    let error = |problem: String| LayoutError::Spec { flag, spec: text.to_owned(), problem };
     let before_first = text.find('=').unwrap_or(text.len());
     let colon = text.get(..before_first).and_then(|head| head.rfind(':'));
     let (array, list) = match colon {
         Some(at) => (text.get(..at), text.get(at + 1..).unwrap_or_default()),
         None => (None, text),
     };
-    let mut spec = Spec {
-        array: array.map(|a| a.trim_matches('/').to_owned()),
-        lengths: Vec::new(),
-        rest: None,
-    };
+    let mut spec = Spec { array: array.map(|a| a.trim_matches('/').to_owned()), lengths: Vec::new(), rest: None };
     for item in list.split(',').map(str::trim) {
         match item.rsplit_once('=') {
             Some((dimension, length)) => {
@@ -243,18 +224,12 @@ fn parse_length(dimension: &str, text: &str) -> Result<Length, String> {
         _ => {}
     }
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!(
-            "{dimension}={text}: a length is a number, full, source or auto"
-        ));
+        return Err(format!("{dimension}={text}: a length is a number, full, source or auto"));
     }
     match text.parse::<u64>() {
-        Ok(0) => Err(format!(
-            "{dimension}=0: a chunk holds at least 1; full is the whole axis"
-        )),
+        Ok(0) => Err(format!("{dimension}=0: a chunk holds at least 1; full is the whole axis")),
         Ok(elements) if elements <= 1 << 63 => Ok(Length::Elements(elements)),
-        _ => Err(format!(
-            "{dimension}={text}: larger than 2^63; full is the whole axis"
-        )),
+        _ => Err(format!("{dimension}={text}: larger than 2^63; full is the whole axis")),
     }
 }
 
@@ -277,14 +252,8 @@ mod tests {
             ]
         );
         let spec = parse_spec("--chunks", "/sub/**/flux*:epoch=full").unwrap();
-        assert_eq!(
-            (spec.array.as_deref(), spec.lengths.len()),
-            (Some("sub/**/flux*"), 1)
-        );
-        assert_eq!(
-            parse_spec("--shards", "auto").unwrap().rest,
-            Some(Length::Auto)
-        );
+        assert_eq!((spec.array.as_deref(), spec.lengths.len()), (Some("sub/**/flux*"), 1));
+        assert_eq!(parse_spec("--shards", "auto").unwrap().rest, Some(Length::Auto));
     }
 
     #[test]
@@ -293,10 +262,7 @@ mod tests {
         for (text, expected) in [
             ("", "--chunks \"\": a DIM=LENGTH is missing"),
             ("15", "--chunks \"15\": \"15\" is no DIM=LENGTH"),
-            (
-                "a=0",
-                "--chunks \"a=0\": a=0: a chunk holds at least 1; full is the whole axis",
-            ),
+            ("a=0", "--chunks \"a=0\": a=0: a chunk holds at least 1; full is the whole axis"),
             (
                 "a=9223372036854775809",
                 "--chunks \"a=9223372036854775809\": a=9223372036854775809: larger than 2^63; full is the whole axis",
@@ -305,18 +271,12 @@ mod tests {
                 "a=99999999999999999999999",
                 "--chunks \"a=99999999999999999999999\": a=99999999999999999999999: larger than 2^63; full is the whole axis",
             ),
-            (
-                "a=-2",
-                "--chunks \"a=-2\": a=-2: a length is a number, full, source or auto",
-            ),
+            ("a=-2", "--chunks \"a=-2\": a=-2: a length is a number, full, source or auto"),
             ("a=", "--chunks \"a=\": a has no length"),
             ("a=1,a=2", "--chunks \"a=1,a=2\": a is given twice"),
             ("=2", "--chunks \"=2\": \"=2\" names no dimension"),
         ] {
-            assert_eq!(
-                parse_spec("--chunks", text).unwrap_err().to_string(),
-                format!("{expected}{tail}")
-            );
+            assert_eq!(parse_spec("--chunks", text).unwrap_err().to_string(), format!("{expected}{tail}"));
         }
     }
 }

@@ -4,7 +4,6 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::array::ArrayNode;
 use super::layout::{Layout, LayoutError, Length, Spec, parse_spec};
-use super::naming::{dimensions, display_path, listed, suggestion};
 
 /// An array that is to be rechunked, and how.
 pub(super) struct Selection<'a> {
@@ -35,16 +34,9 @@ impl Pattern {
     fn new(text: &str) -> Result<Self, LayoutError> {
         let trimmed = text.trim_matches('/');
         let glob = GlobBuilder::new(trimmed).literal_separator(true).build();
-        let glob = glob.map_err(|e| LayoutError::Glob {
-            glob: text.to_owned(),
-            problem: e.kind().to_string(),
-        })?;
+        let glob = glob.map_err(|e| LayoutError::Glob { glob: text.to_owned(), problem: e.kind().to_string() })?;
         let is_glob = trimmed.contains(['*', '?', '[', '{']);
-        Ok(Pattern {
-            text: trimmed.to_owned(),
-            matcher: glob.compile_matcher(),
-            is_glob,
-        })
+        Ok(Pattern { text: trimmed.to_owned(), matcher: glob.compile_matcher(), is_glob })
     }
 
     fn matches(&self, path: &str) -> bool {
@@ -61,10 +53,7 @@ struct Wishes {
     exclude: Vec<Pattern>,
 }
 
-fn read_specs(
-    flag: &'static str,
-    texts: &[String],
-) -> Result<Vec<(Spec, Option<Pattern>)>, LayoutError> {
+fn read_specs(flag: &'static str, texts: &[String]) -> Result<Vec<(Spec, Option<Pattern>)>, LayoutError> {
     let read = |text: &String| {
         let spec = parse_spec(flag, text)?;
         let pattern = spec.array.as_deref().map(Pattern::new).transpose()?;
@@ -75,12 +64,7 @@ fn read_specs(
 
 impl Wishes {
     fn read(layout: &Layout) -> Result<Self, LayoutError> {
-        let patterns = |globs: &[String]| {
-            globs
-                .iter()
-                .map(|glob| Pattern::new(glob))
-                .collect::<Result<Vec<_>, _>>()
-        };
+        let patterns = |globs: &[String]| globs.iter().map(|glob| Pattern::new(glob)).collect::<Result<Vec<_>, _>>();
         Ok(Wishes {
             along: layout.along.clone(),
             chunks: read_specs("--chunks", &layout.chunks)?,
@@ -92,21 +76,11 @@ impl Wishes {
 
     /// Every pattern must name something, or a typing error would silently rechunk less.
     fn check_patterns(&self, arrays: &[ArrayNode]) -> Result<(), LayoutError> {
-        let specs = self
-            .chunks
-            .iter()
-            .chain(&self.shards)
-            .filter_map(|(_, pattern)| pattern.as_ref());
+        let specs = self.chunks.iter().chain(&self.shards).filter_map(|(_, pattern)| pattern.as_ref());
         for pattern in self.include.iter().chain(&self.exclude).chain(specs) {
             if !arrays.iter().any(|array| pattern.matches(&array.path)) {
-                let known = arrays
-                    .iter()
-                    .map(|array| display_path(&array.path))
-                    .collect();
-                return Err(LayoutError::NoSuchArray {
-                    glob: pattern.text.clone(),
-                    known: listed(known),
-                });
+                let known = arrays.iter().map(|array| display_path(&array.path)).collect();
+                return Err(LayoutError::NoSuchArray { glob: pattern.text.clone(), known: listed(known) });
             }
         }
         Ok(())
@@ -115,20 +89,12 @@ impl Wishes {
     /// Every dimension named must be one of some array that it is named for.
     fn check_dimensions(&self, arrays: &[ArrayNode]) -> Result<(), LayoutError> {
         let check = |dimension: &String, pattern: Option<&Pattern>| {
-            let meant =
-                |array: &&ArrayNode| pattern.is_none_or(|pattern| pattern.matches(&array.path));
-            if arrays
-                .iter()
-                .filter(meant)
-                .any(|array| axis_of(array, dimension, pattern.is_some()).is_some())
-            {
+            let meant = |array: &&ArrayNode| pattern.is_none_or(|pattern| pattern.matches(&array.path));
+            if arrays.iter().filter(meant).any(|array| axis_of(array, dimension, pattern.is_some()).is_some()) {
                 return Ok(());
             }
             let meant: Vec<ArrayNode> = arrays.iter().filter(meant).cloned().collect();
-            Err(LayoutError::UnknownDimension {
-                dimension: dimension.clone(),
-                known: dimensions(&meant),
-            })
+            Err(LayoutError::UnknownDimension { dimension: dimension.clone(), known: dimensions(&meant) })
         };
         for (spec, pattern) in self.chunks.iter().chain(&self.shards) {
             // One array alone gets the message that names it.
@@ -136,34 +102,21 @@ impl Wishes {
             if pattern.is_some_and(|pattern| !pattern.is_glob) {
                 continue;
             }
-            spec.lengths
-                .iter()
-                .try_for_each(|(dimension, _)| check(dimension, pattern))?;
+            spec.lengths.iter().try_for_each(|(dimension, _)| check(dimension, pattern))?;
         }
-        self.along
-            .iter()
-            .try_for_each(|dimension| check(dimension, None))
+        self.along.iter().try_for_each(|dimension| check(dimension, None))
     }
 }
 
 /// Sorts the arrays of a store by what the layout wants of them.
-pub(super) fn select<'a>(
-    arrays: &'a [ArrayNode],
-    layout: &Layout,
-) -> Result<Selected<'a>, LayoutError> {
+pub(super) fn select<'a>(arrays: &'a [ArrayNode], layout: &Layout) -> Result<Selected<'a>, LayoutError> {
     let wishes = Wishes::read(layout)?;
     if wishes.along.is_none() && wishes.chunks.is_empty() && wishes.shards.is_empty() {
-        return Err(LayoutError::NoLayout {
-            known: dimensions(arrays),
-            suggestion: suggestion(arrays),
-        });
+        return Err(LayoutError::NoLayout { known: dimensions(arrays), suggestion: suggestion(arrays) });
     }
     wishes.check_patterns(arrays)?;
     wishes.check_dimensions(arrays)?;
-    let mut selected = Selected {
-        rechunked: Vec::new(),
-        refused: Vec::new(),
-    };
+    let mut selected = Selected { rechunked: Vec::new(), refused: Vec::new() };
     for array in arrays {
         let Some(selection) = wishes.for_array(array)? else {
             continue;
@@ -172,10 +125,7 @@ pub(super) fn select<'a>(
             Ok(_) => selected.rechunked.push(selection),
             Err(reason) if wishes.names(array) => {
                 let array = display_path(&array.path);
-                return Err(LayoutError::CannotRechunk {
-                    array,
-                    reason: reason.clone(),
-                });
+                return Err(LayoutError::CannotRechunk { array, reason: reason.clone() });
             }
             Err(reason) => selected.refused.push((array, reason.clone())),
         }
@@ -189,70 +139,35 @@ pub(super) fn select<'a>(
 impl Wishes {
     /// Whether `--array` or `ARRAY:SPEC` gives the array's path, letter by letter.
     fn names(&self, array: &ArrayNode) -> bool {
-        let specs = self
-            .chunks
-            .iter()
-            .chain(&self.shards)
-            .filter_map(|(_, pattern)| pattern.as_ref());
-        self.include
-            .iter()
-            .chain(specs)
-            .any(|pattern| pattern.text == array.path && !pattern.is_glob)
+        let specs = self.chunks.iter().chain(&self.shards).filter_map(|(_, pattern)| pattern.as_ref());
+        self.include.iter().chain(specs).any(|pattern| pattern.text == array.path && !pattern.is_glob)
     }
 
     fn for_array<'a>(&self, array: &'a ArrayNode) -> Result<Option<Selection<'a>>, LayoutError> {
         let own = |specs: &[(Spec, Option<Pattern>)]| {
-            let own = specs
-                .iter()
-                .filter(|(_, p)| p.as_ref().is_some_and(|p| p.matches(&array.path)));
+            let own = specs.iter().filter(|(_, p)| p.as_ref().is_some_and(|p| p.matches(&array.path)));
             own.map(|(spec, _)| spec.clone()).collect::<Vec<Spec>>()
         };
         let (own_chunks, own_shards) = (own(&self.chunks), own(&self.shards));
         let by_itself = !own_chunks.is_empty();
-        let included = self
-            .include
-            .iter()
-            .any(|pattern| pattern.matches(&array.path));
-        let excluded = self
-            .exclude
-            .iter()
-            .any(|pattern| pattern.matches(&array.path));
+        let included = self.include.iter().any(|pattern| pattern.matches(&array.path));
+        let excluded = self.exclude.iter().any(|pattern| pattern.matches(&array.path));
         let asked_for = by_itself || !own_shards.is_empty() || included;
         let enough_axes = array.shape.len() > usize::from(!asked_for);
         if excluded || !enough_axes || (!self.include.is_empty() && !asked_for) {
             return Ok(None);
         }
         let global = |specs: &[(Spec, Option<Pattern>)]| -> Vec<Spec> {
-            specs
-                .iter()
-                .filter(|(_, p)| p.is_none())
-                .map(|(spec, _)| spec.clone())
-                .collect()
+            specs.iter().filter(|(_, p)| p.is_none()).map(|(spec, _)| spec.clone()).collect()
         };
         // A specification of its own stands instead of the one for all.
-        let along = if by_itself {
-            None
-        } else {
-            self.along.as_deref()
-        };
-        let chunk_specs = if by_itself {
-            own_chunks
-        } else {
-            global(&self.chunks)
-        };
-        let shard_specs = if own_shards.is_empty() {
-            global(&self.shards)
-        } else {
-            own_shards
-        };
+        let along = if by_itself { None } else { self.along.as_deref() };
+        let chunk_specs = if by_itself { own_chunks } else { global(&self.chunks) };
+        let shard_specs = if own_shards.is_empty() { global(&self.shards) } else { own_shards };
         if along.is_none() && chunk_specs.is_empty() && shard_specs.is_empty() {
             return Ok(None);
         }
-        let rest = if along.is_some() {
-            Length::Auto
-        } else {
-            Length::Source
-        };
+        let rest = if along.is_some() { Length::Auto } else { Length::Source };
         let mut chunks = match resolve(array, &chunk_specs, rest, by_itself) {
             Ok(lengths) => lengths,
             Err(dimension) => return self.lacking(array, dimension),
@@ -266,61 +181,32 @@ impl Wishes {
         let shards = match shard_specs.is_empty() {
             true => None,
             // Shards are an addition: a dimension that the array lacks does not keep it out.
-            false => resolve(
-                array,
-                &present(array, &shard_specs),
-                Length::Elements(0),
-                true,
-            )
-            .ok(),
+            false => resolve(array, &present(array, &shard_specs), Length::Elements(0), true).ok(),
         };
-        Ok(Some(Selection {
-            array,
-            chunks,
-            shards,
-            by_itself,
-        }))
+        Ok(Some(Selection { array, chunks, shards, by_itself }))
     }
 
     /// An array without a dimension of the layout is left alone, unless it is asked for by its name.
-    fn lacking<'a>(
-        &self,
-        array: &ArrayNode,
-        dimension: String,
-    ) -> Result<Option<Selection<'a>>, LayoutError> {
+    fn lacking<'a>(&self, array: &ArrayNode, dimension: String) -> Result<Option<Selection<'a>>, LayoutError> {
         if !self.names(array) {
             return Ok(None);
         }
         let known = dimensions(std::slice::from_ref(array));
-        Err(LayoutError::LacksDimension {
-            array: display_path(&array.path),
-            dimension,
-            known,
-        })
+        Err(LayoutError::LacksDimension { array: display_path(&array.path), dimension, known })
     }
 }
 
 fn present(array: &ArrayNode, specs: &[Spec]) -> Vec<Spec> {
     let mut specs = specs.to_vec();
     for spec in &mut specs {
-        spec.lengths
-            .retain(|(dimension, _)| axis_of(array, dimension, true).is_some());
+        spec.lengths.retain(|(dimension, _)| axis_of(array, dimension, true).is_some());
     }
     specs
 }
 
 /// The wish for each axis; the dimension that the array lacks, if there is one.
-fn resolve(
-    array: &ArrayNode,
-    specs: &[Spec],
-    rest: Length,
-    by_itself: bool,
-) -> Result<Vec<Length>, String> {
-    let rest = specs
-        .iter()
-        .rev()
-        .find_map(|spec| spec.rest)
-        .unwrap_or(rest);
+fn resolve(array: &ArrayNode, specs: &[Spec], rest: Length, by_itself: bool) -> Result<Vec<Length>, String> {
+    let rest = specs.iter().rev().find_map(|spec| spec.rest).unwrap_or(rest);
     let mut lengths = vec![rest; array.shape.len()];
     for (dimension, length) in specs.iter().flat_map(|spec| &spec.lengths) {
         let axis = axis_of(array, dimension, by_itself).ok_or_else(|| dimension.clone())?;
@@ -333,10 +219,7 @@ fn resolve(
 
 /// The axis that `dimension` means: by name, or by number where the axis has no name (or the array is spoken of alone).
 fn axis_of(array: &ArrayNode, dimension: &str, by_itself: bool) -> Option<usize> {
-    let named = array
-        .dimension_names
-        .iter()
-        .position(|name| name.as_deref() == Some(dimension));
+    let named = array.dimension_names.iter().position(|name| name.as_deref() == Some(dimension));
     named.or_else(|| {
         let axis: usize = dimension.parse().ok()?;
         let unnamed = array.dimension_names.get(axis)?.is_none();
@@ -344,25 +227,75 @@ fn axis_of(array: &ArrayNode, dimension: &str, by_itself: bool) -> Option<usize>
     })
 }
 
+/// How messages call an array: the root has no path.
+pub(super) fn display_path(path: &str) -> String {
+    if path.is_empty() { "/".to_owned() } else { path.to_owned() }
+}
+
+/// How messages call an axis.
+pub(super) fn dimension_name(array: &ArrayNode, axis: usize) -> String {
+    array.dimension_names.get(axis).cloned().flatten().unwrap_or_else(|| axis.to_string())
+}
+
+fn listed(mut names: Vec<String>) -> String {
+    const SHOWN: usize = 20;
+    names.dedup();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    match (names.is_empty(), more) {
+        (true, _) => "none".to_owned(),
+        (_, 0) => names.join(", "),
+        _ => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+/// The dimensions of `arrays` with their lengths, those of the arrays with most axes first.
+pub(super) fn dimensions(arrays: &[ArrayNode]) -> String {
+    let mut by_rank: Vec<&ArrayNode> = arrays.iter().collect();
+    by_rank.sort_by_key(|array| std::cmp::Reverse(array.shape.len()));
+    let mut seen: Vec<String> = Vec::new();
+    let mut shown = Vec::new();
+    for array in by_rank {
+        for (axis, length) in array.shape.iter().enumerate() {
+            let name = dimension_name(array, axis);
+            if !seen.contains(&name) {
+                shown.push(format!("{name} ({length})"));
+                seen.push(name);
+            }
+        }
+    }
+    listed(shown)
+}
+
+/// The axis along which the largest array is cut most finely is the one that nobody can read along.
+pub(super) fn suggestion(arrays: &[ArrayNode]) -> String {
+    let elements = |array: &&ArrayNode| array.shape.iter().map(|length| u128::from(*length)).product::<u128>();
+    let candidates = arrays.iter().filter(|array| array.shape.len() > 1 && array.readable.is_ok());
+    let Some((array, readable)) = candidates.max_by_key(elements).and_then(|a| Some((a, a.readable.as_ref().ok()?)))
+    else {
+        return "--array NAME --along DIM".to_owned();
+    };
+    let cuts = |axis: &usize| match (array.shape.get(*axis), readable.source.leaf_shape.get(*axis)) {
+        (Some(length), Some(chunk)) => length.div_ceil(*chunk),
+        _ => 0,
+    };
+    let axis = (0..array.shape.len()).rev().max_by_key(cuts).unwrap_or(0);
+    match array.dimension_names.get(axis) {
+        Some(Some(name)) => format!("--along {name}"),
+        _ => format!("--along {axis}"),
+    }
+}
+
 fn nothing_left(arrays: &[ArrayNode], selected: &Selected<'_>, any_array: bool) -> LayoutError {
     let reason = match selected.refused.first() {
-        Some((array, reason)) => format!(
-            "{} matches but cannot be: {reason}",
-            display_path(&array.path)
-        ),
+        Some((array, reason)) => format!("{} matches but cannot be: {reason}", display_path(&array.path)),
         None if arrays.is_empty() => "the store has no arrays; give one that has".to_owned(),
         None if !any_array => {
-            "no array of --array has every dimension of the layout; drop --array or name others"
-                .to_owned()
+            "no array of --array has every dimension of the layout; drop --array or name others".to_owned()
         }
         None => format!(
             "no array of two axes or more has every dimension of the layout; name one with --array, of {}",
-            listed(
-                arrays
-                    .iter()
-                    .map(|array| display_path(&array.path))
-                    .collect()
-            )
+            listed(arrays.iter().map(|array| display_path(&array.path)).collect())
         ),
     };
     LayoutError::NothingLeft { reason }

@@ -15,9 +15,7 @@ use dtype::Dtype;
 /// One line, when the attributes are not a JSON object.
 pub fn convert_group(attributes: &str) -> Result<String, String> {
     let attributes = parse(".zattrs", attributes)?.text();
-    Ok(format!(
-        "{{\n  \"attributes\": {attributes},\n  \"zarr_format\": 3,\n  \"node_type\": \"group\"\n}}"
-    ))
+    Ok(format!("{{\n  \"attributes\": {attributes},\n  \"zarr_format\": 3,\n  \"node_type\": \"group\"\n}}"))
 }
 
 /// The zarr.json of an array, from the texts of `.zarray` and `.zattrs`.
@@ -27,44 +25,19 @@ pub fn convert_group(attributes: &str) -> Result<String, String> {
 pub fn convert_array(zarray: &str, attributes: &str) -> Result<String, String> {
     let array = parse(".zarray", zarray)?;
     let attributes = parse(".zattrs", attributes)?;
-    let lengths = |key: &str| {
-        array
-            .get(key)
-            .and_then(Value::as_lengths)
-            .ok_or(format!("its .zarray has no readable {key}"))
-    };
+    let lengths =
+        |key: &str| array.get(key).and_then(Value::as_lengths).ok_or(format!("its .zarray has no readable {key}"));
     let (shape, chunks) = (lengths("shape")?, lengths("chunks")?);
     if shape.len() != chunks.len() {
-        return Err(format!(
-            "its .zarray has {} axes and chunks of {}",
-            shape.len(),
-            chunks.len()
-        ));
+        return Err(format!("its .zarray has {} axes and chunks of {}", shape.len(), chunks.len()));
     }
     let chunks: Vec<u64> = chunks.into_iter().map(|length| length.max(1)).collect();
-    let filters = array
-        .get("filters")
-        .and_then(Value::elements)
-        .unwrap_or_default();
-    let dtype = Dtype::parse(
-        array.get("dtype").ok_or("its .zarray has no dtype")?,
-        filters,
-    )?;
-    let compressor = array
-        .get("compressor")
-        .filter(|compressor| !compressor.is_null());
+    let filters = array.get("filters").and_then(Value::elements).unwrap_or_default();
+    let dtype = Dtype::parse(array.get("dtype").ok_or("its .zarray has no dtype")?, filters)?;
+    let compressor = array.get("compressor").filter(|compressor| !compressor.is_null());
     let is_fortran = array.get("order").and_then(Value::string).as_deref() == Some("F");
-    let codecs = filters::codecs(
-        &dtype,
-        is_fortran.then_some(shape.len()),
-        filters,
-        compressor,
-    )?;
-    let separator = match array
-        .get("dimension_separator")
-        .and_then(Value::string)
-        .as_deref()
-    {
+    let codecs = filters::codecs(&dtype, is_fortran.then_some(shape.len()), filters, compressor)?;
+    let separator = match array.get("dimension_separator").and_then(Value::string).as_deref() {
         None | Some(".") => ".",
         Some("/") => "/",
         Some(other) => return Err(format!("its dimension_separator is {other:?}")),
@@ -101,11 +74,7 @@ pub fn convert_array(zarray: &str, attributes: &str) -> Result<String, String> {
 
 fn parse<'t>(name: &str, text: &'t str) -> Result<Value<'t>, String> {
     let value = json::parse(text).map_err(|error| format!("its {name} is invalid: {error}"))?;
-    if value.is_object() {
-        Ok(value)
-    } else {
-        Err(format!("its {name} is no JSON object"))
-    }
+    if value.is_object() { Ok(value) } else { Err(format!("its {name} is no JSON object")) }
 }
 
 #[cfg(test)]

@@ -23,81 +23,40 @@ fn a_document_becomes_a_source_array() {
     let node = read_changed("", "").unwrap();
     assert_eq!(node.dimension_names, [Some("object".to_owned()), None]);
     let readable = node.readable.unwrap();
-    assert_eq!(
-        readable.virtual_codec,
-        r#"{"name": "bytes", "configuration": {"endian": "big"}}"#
-    );
+    assert_eq!(readable.virtual_codec, r#"{"name": "bytes", "configuration": {"endian": "big"}}"#);
     let source = readable.source;
     // Chunk length 0 reads as 1; the fill value lies in the order of the chunks.
-    assert_eq!(
-        (source.file_shape, source.fill, source.item_bytes),
-        (vec![4, 1], vec![0x3f, 0x80, 0, 0], 4)
-    );
+    assert_eq!((source.file_shape, source.fill, source.item_bytes), (vec![4, 1], vec![0x3f, 0x80, 0, 0], 4));
 }
 
 #[test]
 fn short_spellings_are_understood() {
-    let node = read_changed(
-        r#"{"name": "default", "configuration": {"separator": "/"}}"#,
-        "\"v2\"",
-    )
-    .unwrap();
+    let node = read_changed(r#"{"name": "default", "configuration": {"separator": "/"}}"#, "\"v2\"").unwrap();
     let encoding = node.readable.unwrap().source.key_encoding;
-    assert_eq!(
-        encoding,
-        KeyEncoding {
-            style: KeyStyle::V2,
-            separator: '.'
-        }
-    );
+    assert_eq!(encoding, KeyEncoding { style: KeyStyle::V2, separator: '.' });
 }
 
 #[test]
 fn what_cannot_be_rechunked_says_why() {
     for (from, to, reason) in [
-        (
-            "\"float32\"",
-            "\"string\"",
-            "data type string has elements of variable length",
-        ),
-        (
-            "\"regular\"",
-            "\"rectilinear\"",
-            "its chunk grid is rectilinear, not regular",
-        ),
+        ("\"float32\"", "\"string\"", "data type string has elements of variable length"),
+        ("\"regular\"", "\"rectilinear\"", "its chunk grid is rectilinear, not regular"),
         (
             "\"storage_transformers\": []",
             "\"storage_transformers\": [{\"name\": \"x\"}]",
             "its storage_transformers are not supported",
         ),
-        (
-            "\"zarr_format\"",
-            "\"extra\": {}, \"zarr_format\"",
-            "its zarr.json has the unknown member \"extra\"",
-        ),
+        ("\"zarr_format\"", "\"extra\": {}, \"zarr_format\"", "its zarr.json has the unknown member \"extra\""),
         ("[4, 0]", "[4]", "its chunk_shape has 1 axes, its shape 2"),
-        (
-            "\"separator\": \"/\"",
-            "\"separator\": \"-\"",
-            "its chunk keys are separated by \"-\"",
-        ),
+        ("\"separator\": \"/\"", "\"separator\": \"-\"", "its chunk keys are separated by \"-\""),
     ] {
-        assert_eq!(
-            read_changed(from, to).unwrap().readable.unwrap_err(),
-            reason
-        );
+        assert_eq!(read_changed(from, to).unwrap().readable.unwrap_err(), reason);
     }
     assert!(
-        read_changed(
-            "\"zarr_format\"",
-            "\"extra\": {\"must_understand\": false}, \"zarr_format\""
-        )
-        .unwrap()
-        .readable
-        .is_ok()
+        read_changed("\"zarr_format\"", "\"extra\": {\"must_understand\": false}, \"zarr_format\"")
+            .unwrap()
+            .readable
+            .is_ok()
     );
-    assert_eq!(
-        read_changed("\"object\", ", "").unwrap_err(),
-        "it has 2 axes and 1 dimension names"
-    );
+    assert_eq!(read_changed("\"object\", ", "").unwrap_err(), "it has 2 axes and 1 dimension names");
 }

@@ -1,11 +1,11 @@
-//! The codecs on arrays that can be decoded: transposes, value-changing filters, `bytes`, pcodec and the like.
+//! The codecs on arrays that can be decoded: transposes, value-changing filters, `bytes`, shards, pcodec and the like.
 
 use super::byte_codecs;
-use super::sharding;
 use super::{Elements, Endian};
 use crate::zarr::data_type::{DataType, ItemLayout};
 use crate::zarr::json::Value;
 use crate::zarr::splice;
+use crate::zarr::types::Sharding;
 
 /// What a codec from array to array does on the way back.
 pub(super) enum Step {
@@ -21,16 +21,19 @@ pub(super) enum Step {
     },
 }
 
-fn name(codec: &Value<'_>) -> Result<String, String> {
-    codec
-        .extension_name()
-        .ok_or_else(|| format!("the codec {} has no name", codec.brief()))
+/// A shard, as `sharding_indexed` describes it.
+pub(super) struct Shard<'v, 't> {
+    pub(super) chunk_shape: Vec<u64>,
+    pub(super) codecs: &'v [Value<'t>],
+    pub(super) sharding: Sharding,
 }
 
-pub(super) fn is_named(codec: &Value<'_>, names: &[&str]) -> bool {
-    codec
-        .extension_name()
-        .is_some_and(|name| names.contains(&name.as_str()))
+fn name(codec: &Value<'_>) -> Result<String, String> {
+    codec.extension_name().ok_or_else(|| format!("the codec {} has no name", codec.brief()))
+}
+
+fn is_named(codec: &Value<'_>, names: &[&str]) -> bool {
+    codec.extension_name().is_some_and(|name| names.contains(&name.as_str()))
 }
 
 pub(super) fn is_bytes(codec: &Value<'_>) -> bool {
@@ -47,19 +50,13 @@ pub(super) fn endian(bytes: &Value<'_>, data_type: &DataType) -> Result<Option<E
         Some(value) => match value.string().as_deref() {
             Some("little") => Ok(Some(Endian::Little)),
             Some("big") => Ok(Some(Endian::Big)),
-            _ => Err(format!(
-                "codec bytes with the endian {} is not supported",
-                value.brief()
-            )),
+            _ => Err(format!("codec bytes with the endian {} is not supported", value.brief())),
         },
     }
 }
 
 /// The byte order that the `bytes` codec gives, however deep in shards it is.
-pub(super) fn innermost_endian(
-    codecs: &[Value<'_>],
-    data_type: &DataType,
-) -> Result<Option<Endian>, String> {
+pub(super) fn innermost_endian(codecs: &[Value<'_>], data_type: &DataType) -> Result<Option<Endian>, String> {
     for codec in codecs {
         if is_bytes(codec) {
             return endian(codec, data_type);
@@ -84,37 +81,22 @@ pub(super) fn needs_type(codecs: &[Value<'_>]) -> bool {
         Some(inner) => needs_type(inner),
         None => is_named(
             codec,
-            &[
-                "numcodecs.fixedscaleoffset",
-                "numcodecs.pcodec",
-                "packbits",
-                "zfp",
-                "zarrs.zfp",
-                "numcodecs.zfpy",
-            ],
+            &["numcodecs.fixedscaleoffset", "numcodecs.pcodec", "packbits", "zfp", "zarrs.zfp", "numcodecs.zfpy"],
         ),
     })
 }
 
 /// Reads a codec from array to array; `rank` is that of the array that it is applied to.
-pub(super) fn read_step(
-    codec: &Value<'_>,
-    rank: usize,
-    data_type: &DataType,
-) -> Result<Step, String> {
+pub(super) fn read_step(codec: &Value<'_>, rank: usize, data_type: &DataType) -> Result<Step, String> {
     let name = name(codec)?;
     match name.as_str() {
         "transpose" => Ok(Step::Transpose(transpose_order(codec, rank)?)),
         "bitround" | "numcodecs.bitround" => Ok(Step::Identity),
         "numcodecs.quantize" if keeps_type(codec) => Ok(Step::Identity),
         "numcodecs.fixedscaleoffset" => {
-            let document = fixed_scale_offset(codec, data_type).ok_or_else(|| {
-                format!("codec {name} with these parameters cannot be decoded to the last bit")
-            })?;
-            Ok(Step::Codec {
-                document,
-                computes: true,
-            })
+            let document = fixed_scale_offset(codec, data_type)
+                .ok_or_else(|| format!("codec {name} with these parameters cannot be decoded to the last bit"))?;
+            Ok(Step::Codec { document, computes: true })
         }
         _ => Err(format!("codec {name} is not supported")),
     }
@@ -131,26 +113,18 @@ fn transpose_order(codec: &Value<'_>, rank: usize) -> Result<Vec<usize>, String>
     let order: Option<Vec<usize>> = match order.and_then(Value::string).as_deref() {
         Some("C") => Some((0..rank).collect()),
         Some("F") => Some((0..rank).rev().collect()),
-        _ => order.and_then(Value::as_lengths).map(|axes| {
-            axes.into_iter()
-                .filter_map(|a| usize::try_from(a).ok())
-                .collect()
-        }),
+        _ => order
+            .and_then(Value::as_lengths)
+            .map(|axes| axes.into_iter().filter_map(|a| usize::try_from(a).ok()).collect()),
     };
-    let order =
-        order.filter(|order| order.len() == rank && (0..rank).all(|axis| order.contains(&axis)));
+    let order = order.filter(|order| order.len() == rank && (0..rank).all(|axis| order.contains(&axis)));
     order.ok_or_else(|| "codec transpose has an order that does not fit the array".to_owned())
 }
 
 /// zarrs computes this filter in single precision where numcodecs takes double: only the parameters for which
 /// both give the same bits are let through.
 fn fixed_scale_offset(codec: &Value<'_>, data_type: &DataType) -> Option<String> {
-    let number = |key| {
-        codec
-            .configured(key)
-            .and_then(Value::as_f64)
-            .filter(|x: &f64| f64::from(*x as f32) == *x)
-    };
+    let number = |key| codec.configured(key).and_then(Value::as_f64).filter(|x: &f64| f64::from(*x as f32) == *x);
     let (offset, scale) = (number("offset")?, number("scale")?);
     let spelled = |key| codec.configured(key).and_then(Value::string);
     let kind = |text: &str| text.trim_start_matches(['<', '|', '=']).to_owned();
@@ -159,11 +133,7 @@ fn fixed_scale_offset(codec: &Value<'_>, data_type: &DataType) -> Option<String>
         ItemLayout::Float("float32") => false,
         _ => return None,
     };
-    let (own, numpy_name) = if wide {
-        ("f8", "float64")
-    } else {
-        ("f4", "float32")
-    };
+    let (own, numpy_name) = if wide { ("f8", "float64") } else { ("f4", "float32") };
     if !spelled("dtype").is_none_or(|text| [own, numpy_name].contains(&kind(&text).as_str())) {
         return None;
     }
@@ -184,13 +154,50 @@ fn fixed_scale_offset(codec: &Value<'_>, data_type: &DataType) -> Option<String>
     ))
 }
 
+/// Reads `sharding_indexed` on chunks (or outer shards) of `shape`.
+pub(super) fn read_sharding<'v, 't>(codec: &'v Value<'t>, shape: &[u64]) -> Result<Shard<'v, 't>, String> {
+    let unreadable = |key: &str| format!("codec sharding_indexed has an unreadable {key}");
+    let chunk_shape =
+        codec.configured("chunk_shape").and_then(Value::as_lengths).ok_or_else(|| unreadable("chunk_shape"))?;
+    let chunk_shape: Vec<u64> = chunk_shape.into_iter().map(|length| length.max(1)).collect();
+    let divides =
+        chunk_shape.len() == shape.len() && chunk_shape.iter().zip(shape).all(|(inner, outer)| outer % inner == 0);
+    if !divides {
+        return Err(format!("codec sharding_indexed: chunks {chunk_shape:?} do not divide shards {shape:?}"));
+    }
+    let codecs = codec.configured("codecs").and_then(Value::elements).ok_or_else(|| unreadable("codecs"))?;
+    let index_codecs =
+        codec.configured("index_codecs").and_then(Value::elements).ok_or_else(|| unreadable("index_codecs"))?;
+    let index_at_end = match codec.configured("index_location").map(Value::string) {
+        None | Some(None) => true,
+        Some(Some(place)) if place == "end" => true,
+        Some(Some(place)) if place == "start" => false,
+        Some(Some(_)) => return Err(unreadable("index_location")),
+    };
+    let index_codecs = read_index_codecs(index_codecs)?;
+    Ok(Shard { chunk_shape, codecs, sharding: Sharding { index_at_end, index_codecs } })
+}
+
+/// The index must have a known size: `bytes`, then checksums.
+fn read_index_codecs(codecs: &[Value<'_>]) -> Result<Vec<String>, String> {
+    let refused = || "codec sharding_indexed has an index that is not plain bytes with checksums".to_owned();
+    let (bytes, checksums) = codecs.split_first().filter(|(first, _)| is_bytes(first)).ok_or_else(refused)?;
+    let index_type =
+        DataType { name: "uint64".to_owned(), layout: ItemLayout::Integer { bytes: 8, signed: false, bits: 64 } };
+    let mut documents = vec![bytes_document(endian(bytes, &index_type)?)];
+    for checksum in checksums {
+        if !is_named(checksum, &["crc32c", "numcodecs.crc32c", "numcodecs.adler32", "numcodecs.fletcher32"]) {
+            return Err(refused());
+        }
+        documents.push(byte_codecs::normalise(checksum, 8)?);
+    }
+    Ok(documents)
+}
+
 /// The `bytes` codec as a document.
 pub(crate) fn bytes_document(endian: Option<Endian>) -> String {
     match endian {
-        Some(endian) => format!(
-            r#"{{"name": "bytes", "configuration": {{"endian": "{}"}}}}"#,
-            endian.name()
-        ),
+        Some(endian) => format!(r#"{{"name": "bytes", "configuration": {{"endian": "{}"}}}}"#, endian.name()),
         None => r#"{"name": "bytes"}"#.to_owned(),
     }
 }
@@ -212,7 +219,7 @@ pub(super) fn documents(
                 let endian = endian(codec, data_type)?;
                 Some(bytes_document(if raw { None } else { endian }))
             }
-            "sharding_indexed" => Some(sharding::document(codec, &shape, data_type, raw)?),
+            "sharding_indexed" => Some(shard_document(codec, &shape, data_type, raw)?),
             "packbits" | "numcodecs.pcodec" | "zfp" | "zarrs.zfp" | "numcodecs.zfpy" => {
                 Some(numeric_document(&name, codec, data_type)?)
             }
@@ -223,10 +230,7 @@ pub(super) fn documents(
             for codec in remaining {
                 let document = byte_codecs::normalise(codec, data_type.item_bytes())?;
                 if byte_codecs::is_ours(&document) {
-                    return Err(format!(
-                        "codec {} is not supported after these codecs",
-                        self::name(codec)?
-                    ));
+                    return Err(format!("codec {} is not supported after these codecs", self::name(codec)?));
                 }
                 documents.push(document);
             }
@@ -235,14 +239,9 @@ pub(super) fn documents(
         match read_step(codec, shape.len(), data_type)? {
             Step::Transpose(order) => {
                 let axes: Vec<u64> = order.iter().map(|axis| *axis as u64).collect();
-                documents.push(format!(
-                    r#"{{"name":"transpose","configuration":{{"order":{}}}}}"#,
-                    splice::lengths(&axes)
-                ));
-                shape = order
-                    .iter()
-                    .filter_map(|axis| shape.get(*axis).copied())
-                    .collect();
+                documents
+                    .push(format!(r#"{{"name":"transpose","configuration":{{"order":{}}}}}"#, splice::lengths(&axes)));
+                shape = order.iter().filter_map(|axis| shape.get(*axis).copied()).collect();
             }
             Step::Identity => {}
             Step::Codec { document, computes } if computes != raw => documents.push(document),
@@ -252,6 +251,18 @@ pub(super) fn documents(
         }
     }
     Err("no codec turns the array into bytes".to_owned())
+}
+
+fn shard_document(codec: &Value<'_>, shape: &[u64], data_type: &DataType, raw: bool) -> Result<String, String> {
+    let shard = read_sharding(codec, shape)?;
+    let codecs = documents(shard.codecs, &shard.chunk_shape, data_type, raw)?;
+    Ok(format!(
+        r#"{{"name":"sharding_indexed","configuration":{{"chunk_shape":{},"codecs":[{}],"index_codecs":[{}],"index_location":"{}"}}}}"#,
+        splice::lengths(&shard.chunk_shape),
+        codecs.join(","),
+        shard.sharding.index_codecs.join(","),
+        if shard.sharding.index_at_end { "end" } else { "start" },
+    ))
 }
 
 /// Codecs from numbers to bytes.
@@ -270,64 +281,35 @@ fn numeric_document(name: &str, codec: &Value<'_>, data_type: &DataType) -> Resu
         _ => false,
     };
     if !supported {
-        let hint = if name.contains("zfp") && !cfg!(feature = "zfp") {
-            " by this build (cargo feature zfp)"
-        } else {
-            ""
-        };
-        return Err(format!(
-            "codec {name} on data type {} is not supported{hint}",
-            data_type.name
-        ));
+        let hint =
+            if name.contains("zfp") && !cfg!(feature = "zfp") { " by this build (cargo feature zfp)" } else { "" };
+        return Err(format!("codec {name} on data type {} is not supported{hint}", data_type.name));
     }
     let configuration = match name {
         // The stream describes itself.
         "numcodecs.pcodec" => "{}".to_owned(),
-        _ => codec
-            .get("configuration")
-            .filter(|c| c.is_object())
-            .map_or("{}", |c| c.text())
-            .to_owned(),
+        _ => codec.get("configuration").filter(|c| c.is_object()).map_or("{}", |c| c.text()).to_owned(),
     };
-    Ok(format!(
-        r#"{{"name":"{name}","configuration":{configuration}}}"#
-    ))
+    Ok(format!(r#"{{"name":"{name}","configuration":{configuration}}}"#))
 }
 
 /// The data type and fill value by the names under which zarrs computes with them.
 pub(super) fn named_type(elements: Elements<'_>) -> Result<(String, String), String> {
     let hexadecimal = |component: &[u8]| {
-        let digits: String = component
-            .iter()
-            .rev()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digits: String = component.iter().rev().map(|byte| format!("{byte:02x}")).collect();
         format!("\"0x{digits}\"")
     };
     let fill = match &elements.data_type.layout {
-        ItemLayout::Bool => if elements.fill == [0] {
-            "false"
-        } else {
-            "true"
-        }
-        .to_owned(),
+        ItemLayout::Bool => if elements.fill == [0] { "false" } else { "true" }.to_owned(),
         ItemLayout::Integer { signed, .. } => {
             let negative = *signed && elements.fill.last().is_some_and(|byte| byte & 0x80 != 0);
             let mut bytes = [if negative { 0xff } else { 0 }; 16];
-            bytes
-                .iter_mut()
-                .zip(elements.fill)
-                .for_each(|(to, from)| *to = *from);
+            bytes.iter_mut().zip(elements.fill).for_each(|(to, from)| *to = *from);
             i128::from_le_bytes(bytes).to_string()
         }
-        ItemLayout::Float("float16" | "float32" | "float64" | "bfloat16") => {
-            hexadecimal(elements.fill)
-        }
+        ItemLayout::Float("float16" | "float32" | "float64" | "bfloat16") => hexadecimal(elements.fill),
         _ => {
-            return Err(format!(
-                "data type {} is not supported with these codecs",
-                elements.data_type.name
-            ));
+            return Err(format!("data type {} is not supported with these codecs", elements.data_type.name));
         }
     };
     Ok((splice::quote(&elements.data_type.name), fill))

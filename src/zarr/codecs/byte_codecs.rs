@@ -19,14 +19,10 @@ pub(super) fn is_ours(document: &str) -> bool {
 /// # Errors
 /// One line that names the codec, if it cannot be decoded.
 pub(super) fn normalise(codec: &Value<'_>, item_bytes: usize) -> Result<String, String> {
-    let name = codec
-        .extension_name()
-        .ok_or_else(|| format!("the codec {} has no name", codec.brief()))?;
+    let name = codec.extension_name().ok_or_else(|| format!("the codec {} has no name", codec.brief()))?;
     let level = |low: i128, high: i128, default: i128| {
         let level = codec.configured("level").and_then(Value::as_integer);
-        level
-            .filter(|level| (low..=high).contains(level))
-            .unwrap_or(default)
+        level.filter(|level| (low..=high).contains(level)).unwrap_or(default)
     };
     let location = |default: &'static str| match codec.configured("location") {
         None => Ok(default),
@@ -34,46 +30,29 @@ pub(super) fn normalise(codec: &Value<'_>, item_bytes: usize) -> Result<String, 
         Some(value) => match value.string().as_deref() {
             Some("start") => Ok("start"),
             Some("end") => Ok("end"),
-            _ => Err(format!(
-                "codec {name} with the location {} is not supported",
-                value.brief()
-            )),
+            _ => Err(format!("codec {name} with the location {} is not supported", value.brief())),
         },
     };
     match name.as_str() {
         "blosc" | "numcodecs.blosc" => Ok(blosc(codec, item_bytes)),
-        "gzip" | "numcodecs.gzip" => Ok(format!(
-            r#"{{"name":"gzip","configuration":{{"level":{}}}}}"#,
-            level(0, 9, 5)
-        )),
+        "gzip" | "numcodecs.gzip" => Ok(format!(r#"{{"name":"gzip","configuration":{{"level":{}}}}}"#, level(0, 9, 5))),
         "zstd" | "numcodecs.zstd" => {
             let level = level(-131_072, 22, 0);
-            let checksum = codec
-                .configured("checksum")
-                .is_some_and(|value| value.text() == "true");
-            Ok(format!(
-                r#"{{"name":"zstd","configuration":{{"level":{level},"checksum":{checksum}}}}}"#
-            ))
+            let checksum = codec.configured("checksum").is_some_and(|value| value.text() == "true");
+            Ok(format!(r#"{{"name":"zstd","configuration":{{"level":{level},"checksum":{checksum}}}}}"#))
         }
-        "numcodecs.zlib" | "numcodecs.bz2" => Ok(format!(
-            r#"{{"name":"{name}","configuration":{{"level":{}}}}}"#,
-            level(1, 9, 1)
-        )),
+        "numcodecs.zlib" | "numcodecs.bz2" => {
+            Ok(format!(r#"{{"name":"{name}","configuration":{{"level":{}}}}}"#, level(1, 9, 1)))
+        }
         "numcodecs.lz4" => Ok(LZ4.to_owned()),
         "numcodecs.shuffle" => {
-            let size = codec
-                .configured("elementsize")
-                .and_then(Value::as_u64)
-                .unwrap_or(item_bytes as u64);
-            Ok(format!(
-                r#"{{"name":"{name}","configuration":{{"elementsize":{size}}}}}"#
-            ))
+            let size = codec.configured("elementsize").and_then(Value::as_u64).unwrap_or(item_bytes as u64);
+            Ok(format!(r#"{{"name":"{name}","configuration":{{"elementsize":{size}}}}}"#))
         }
         "numcodecs.fletcher32" => Ok(FLETCHER32.to_owned()),
-        "numcodecs.adler32" => Ok(format!(
-            r#"{{"name":"{name}","configuration":{{"location":"{}"}}}}"#,
-            location("start")?
-        )),
+        "numcodecs.adler32" => {
+            Ok(format!(r#"{{"name":"{name}","configuration":{{"location":"{}"}}}}"#, location("start")?))
+        }
         "crc32c" => Ok(r#"{"name":"crc32c"}"#.to_owned()),
         // numcodecs puts it at the end unless told otherwise: the same bytes as Zarr's own.
         "numcodecs.crc32c" if location("end")? == "end" => Ok(r#"{"name":"crc32c"}"#.to_owned()),
@@ -85,16 +64,12 @@ pub(super) fn normalise(codec: &Value<'_>, item_bytes: usize) -> Result<String, 
 fn blosc(codec: &Value<'_>, item_bytes: usize) -> String {
     let text = |key| codec.configured(key).and_then(Value::string);
     let integer = |key| codec.configured(key).and_then(Value::as_integer);
-    let cname = text("cname").filter(|cname| {
-        ["blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"].contains(&cname.as_str())
-    });
+    let cname =
+        text("cname").filter(|cname| ["blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"].contains(&cname.as_str()));
     let cname = cname.unwrap_or_else(|| "zstd".to_owned());
-    let clevel = integer("clevel")
-        .filter(|clevel| (0..=9).contains(clevel))
-        .unwrap_or(5);
-    let typesize = integer("typesize")
-        .filter(|size| (1..=255).contains(size))
-        .unwrap_or(item_bytes.clamp(1, 255) as i128);
+    let clevel = integer("clevel").filter(|clevel| (0..=9).contains(clevel)).unwrap_or(5);
+    let typesize =
+        integer("typesize").filter(|size| (1..=255).contains(size)).unwrap_or(item_bytes.clamp(1, 255) as i128);
     let shuffle = match (text("shuffle").as_deref(), integer("shuffle")) {
         (Some("bitshuffle"), _) | (_, Some(2)) => "bitshuffle",
         (Some("shuffle"), _) | (_, Some(1)) => "shuffle",
@@ -102,9 +77,7 @@ fn blosc(codec: &Value<'_>, item_bytes: usize) -> String {
         (_, Some(-1)) => "shuffle",
         _ => "noshuffle",
     };
-    let blocksize = integer("blocksize")
-        .filter(|size| (0..=i128::from(i32::MAX)).contains(size))
-        .unwrap_or(0);
+    let blocksize = integer("blocksize").filter(|size| (0..=i128::from(i32::MAX)).contains(size)).unwrap_or(0);
     format!(
         r#"{{"name":"blosc","configuration":{{"cname":"{cname}","clevel":{clevel},"shuffle":"{shuffle}","typesize":{typesize},"blocksize":{blocksize}}}}}"#
     )

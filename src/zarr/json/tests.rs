@@ -4,19 +4,12 @@ use super::*;
 
 #[test]
 fn values_keep_their_spelling() {
-    let text =
-        "{ \"a\": NaN, \"b\": [1e400, 123456789012345678901234567890, -Infinity],\n \"a\": 1.50 }";
+    let text = "{ \"a\": NaN, \"b\": [1e400, 123456789012345678901234567890, -Infinity],\n \"a\": 1.50 }";
     let value = parse(text).unwrap();
     assert_eq!(value.get("a").unwrap().text(), "1.50");
     assert_eq!(value.members().len(), 3);
-    assert_eq!(
-        value.get("b").unwrap().text(),
-        "[1e400, 123456789012345678901234567890, -Infinity]"
-    );
-    assert_eq!(
-        value.get("b").unwrap().elements().unwrap()[2].as_f64(),
-        Some(f64::NEG_INFINITY)
-    );
+    assert_eq!(value.get("b").unwrap().text(), "[1e400, 123456789012345678901234567890, -Infinity]");
+    assert_eq!(value.get("b").unwrap().elements().unwrap()[2].as_f64(), Some(f64::NEG_INFINITY));
 }
 
 #[test]
@@ -29,10 +22,7 @@ fn strings_are_decoded_like_python_does() {
     ] {
         assert_eq!(parse(text).unwrap().string().unwrap(), expected, "{text}");
     }
-    assert_eq!(
-        parse(r#""\ud83d""#).unwrap().code_points().unwrap(),
-        [0xd83d]
-    );
+    assert_eq!(parse(r#""\ud83d""#).unwrap().code_points().unwrap(), [0xd83d]);
 }
 
 #[test]
@@ -52,10 +42,7 @@ fn broken_texts_say_where() {
     ] {
         assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
     }
-    assert_eq!(
-        parse(&"[".repeat(100_000)).unwrap_err().problem,
-        "nested too deeply"
-    );
+    assert_eq!(parse(&"[".repeat(100_000)).unwrap_err().problem, "nested too deeply");
 }
 
 #[test]
@@ -70,9 +57,7 @@ fn no_prefix_and_no_mutation_panics() {
         for byte in [b'"', b'\\', b'{', b']', b',', b'0', 0] {
             let mut bytes = text.as_bytes().to_vec();
             bytes[at] = byte;
-            if let Ok(value) = std::str::from_utf8(&bytes)
-                .map_err(|_| ())
-                .and_then(|text| parse(text).map_err(|_| ()))
+            if let Ok(value) = std::str::from_utf8(&bytes).map_err(|_| ()).and_then(|text| parse(text).map_err(|_| ()))
             {
                 let _ = (value.string(), value.code_points(), same(&value, &value));
             }
@@ -92,10 +77,6 @@ fn sameness_is_about_meaning() {
         ("1", "true", false),
         ("[1,2]", "[2,1]", false),
     ] {
-        assert_eq!(
-            same(&parse(left).unwrap(), &parse(right).unwrap()),
-            expected,
-            "{left} {right}"
-        );
+        assert_eq!(same(&parse(left).unwrap(), &parse(right).unwrap()), expected, "{left} {right}");
     }
 }

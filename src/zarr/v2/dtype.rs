@@ -43,23 +43,14 @@ impl Dtype {
 }
 
 fn object(filters: &[Value<'_>]) -> Result<Dtype, String> {
-    let ids: Vec<String> = filters
-        .iter()
-        .filter_map(|filter| filter.get("id")?.string())
-        .collect();
+    let ids: Vec<String> = filters.iter().filter_map(|filter| filter.get("id")?.string()).collect();
     let (data_type, class, serializer) = match ids.first().map(String::as_str) {
         Some("vlen-utf8") => ("\"string\"", Class::Text, "vlen-utf8"),
         Some("vlen-bytes") => ("\"variable_length_bytes\"", Class::Bytes, "vlen-bytes"),
         Some(id) => return Err(format!("dtype |O with the filter {id}")),
         None => return Err("dtype |O without a filter".to_owned()),
     };
-    Ok(Dtype {
-        data_type: data_type.to_owned(),
-        class,
-        endian: None,
-        item_bytes: None,
-        serializer: Some(serializer),
-    })
+    Ok(Dtype { data_type: data_type.to_owned(), class, endian: None, item_bytes: None, serializer: Some(serializer) })
 }
 
 fn simple(text: &str) -> Option<Dtype> {
@@ -70,74 +61,25 @@ fn simple(text: &str) -> Option<Dtype> {
     if matches!(kind, 'M' | 'm') {
         return time(kind, size_text, order);
     }
-    let size: usize = size_text
-        .parse()
-        .ok()
-        .filter(|size| (1..1 << 26).contains(size))?;
-    let name = |names: &[(usize, &str)]| {
-        names
-            .iter()
-            .find(|(bytes, _)| *bytes == size)
-            .map(|(_, name)| splice::quote(name))
-    };
+    let size: usize = size_text.parse().ok().filter(|size| (1..1 << 26).contains(size))?;
+    let name =
+        |names: &[(usize, &str)]| names.iter().find(|(bytes, _)| *bytes == size).map(|(_, name)| splice::quote(name));
     let with_length = |name: &str, bytes: usize| {
-        Some(format!(
-            r#"{{"name": "{name}", "configuration": {{"length_bytes": {bytes}}}}}"#
-        ))
+        Some(format!(r#"{{"name": "{name}", "configuration": {{"length_bytes": {bytes}}}}}"#))
     };
     let (data_type, class, bytes, swapped) = match kind {
         'b' => (name(&[(1, "bool")]), Class::Bool, size, false),
-        'i' => (
-            name(&[(1, "int8"), (2, "int16"), (4, "int32"), (8, "int64")]),
-            Class::Integer,
-            size,
-            size > 1,
-        ),
-        'u' => (
-            name(&[(1, "uint8"), (2, "uint16"), (4, "uint32"), (8, "uint64")]),
-            Class::Integer,
-            size,
-            size > 1,
-        ),
-        'f' => (
-            name(&[(2, "float16"), (4, "float32"), (8, "float64")]),
-            Class::Float,
-            size,
-            true,
-        ),
-        'c' => (
-            name(&[(8, "complex64"), (16, "complex128")]),
-            Class::Complex,
-            size,
-            true,
-        ),
-        'S' => (
-            with_length("null_terminated_bytes", size),
-            Class::Bytes,
-            size,
-            false,
-        ),
+        'i' => (name(&[(1, "int8"), (2, "int16"), (4, "int32"), (8, "int64")]), Class::Integer, size, size > 1),
+        'u' => (name(&[(1, "uint8"), (2, "uint16"), (4, "uint32"), (8, "uint64")]), Class::Integer, size, size > 1),
+        'f' => (name(&[(2, "float16"), (4, "float32"), (8, "float64")]), Class::Float, size, true),
+        'c' => (name(&[(8, "complex64"), (16, "complex128")]), Class::Complex, size, true),
+        'S' => (with_length("null_terminated_bytes", size), Class::Bytes, size, false),
         'V' => (with_length("raw_bytes", size), Class::Bytes, size, false),
-        'U' => (
-            with_length("fixed_length_utf32", 4 * size),
-            Class::Text,
-            4 * size,
-            true,
-        ),
+        'U' => (with_length("fixed_length_utf32", 4 * size), Class::Text, 4 * size, true),
         _ => return None,
     };
-    let endian = swapped.then_some(if order == '>' {
-        Endian::Big
-    } else {
-        Endian::Little
-    });
-    Some(Dtype {
-        data_type: data_type?,
-        class,
-        endian,
-        item_bytes: Some(bytes),
-        serializer: None,
-    })
+    let endian = swapped.then_some(if order == '>' { Endian::Big } else { Endian::Little });
+    Some(Dtype { data_type: data_type?, class, endian, item_bytes: Some(bytes), serializer: None })
 }
 
 /// `8[ns]`, `8[10ms]`, `8`.
@@ -148,30 +90,14 @@ fn time(kind: char, rest: &str, order: char) -> Option<Dtype> {
     };
     let digits = unit.len() - unit.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (scale, unit) = unit.split_at(digits);
-    let scale: u32 = if scale.is_empty() {
-        1
-    } else {
-        scale.parse().ok()?
-    };
-    const UNITS: [&str; 14] = [
-        "Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic",
-    ];
+    let scale: u32 = if scale.is_empty() { 1 } else { scale.parse().ok()? };
+    const UNITS: [&str; 14] = ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic"];
     let unit = UNITS.iter().find(|known| **known == unit)?;
-    let name = if kind == 'M' {
-        "numpy.datetime64"
-    } else {
-        "numpy.timedelta64"
-    };
+    let name = if kind == 'M' { "numpy.datetime64" } else { "numpy.timedelta64" };
     Some(Dtype {
-        data_type: format!(
-            r#"{{"name": "{name}", "configuration": {{"unit": "{unit}", "scale_factor": {scale}}}}}"#
-        ),
+        data_type: format!(r#"{{"name": "{name}", "configuration": {{"unit": "{unit}", "scale_factor": {scale}}}}}"#),
         class: Class::Time,
-        endian: Some(if order == '>' {
-            Endian::Big
-        } else {
-            Endian::Little
-        }),
+        endian: Some(if order == '>' { Endian::Big } else { Endian::Little }),
         item_bytes: Some(8),
         serializer: None,
     })
@@ -179,9 +105,7 @@ fn time(kind: char, rest: &str, order: char) -> Option<Dtype> {
 
 /// A list of `[name, dtype]`; v3 knows neither byte orders nor shapes inside.
 fn structured(value: &Value<'_>) -> Result<Dtype, String> {
-    let fields = value
-        .elements()
-        .ok_or_else(|| format!("dtype {}", value.brief()))?;
+    let fields = value.elements().ok_or_else(|| format!("dtype {}", value.brief()))?;
     let mut spelled = Vec::new();
     let mut item_bytes = 0;
     for field in fields {
@@ -198,10 +122,7 @@ fn structured(value: &Value<'_>) -> Result<Dtype, String> {
         spelled.push(format!("[{}, {}]", splice::quote(&name), inner.data_type));
     }
     Ok(Dtype {
-        data_type: format!(
-            r#"{{"name": "structured", "configuration": {{"fields": [{}]}}}}"#,
-            spelled.join(", ")
-        ),
+        data_type: format!(r#"{{"name": "structured", "configuration": {{"fields": [{}]}}}}"#, spelled.join(", ")),
         class: Class::Bytes,
         endian: None,
         item_bytes: Some(item_bytes),

@@ -11,9 +11,7 @@ use crate::zarr::{data_type, fill, json};
 pub(super) fn convert(value: Option<&Value<'_>>, dtype: &Dtype) -> Result<String, String> {
     let spelled = match value.filter(|value| !value.is_null()) {
         None => default(dtype),
-        Some(value) => {
-            spell(value, dtype).ok_or_else(|| format!("fill value {}", value.brief()))?
-        }
+        Some(value) => spell(value, dtype).ok_or_else(|| format!("fill value {}", value.brief()))?,
     };
     // The types of fixed size are read at once, so that a wrong value is found here and not by each reader.
     if dtype.item_bytes.is_some() {
@@ -37,10 +35,7 @@ fn default(dtype: &Dtype) -> String {
 }
 
 fn zeros(dtype: &Dtype) -> String {
-    format!(
-        "\"{}\"",
-        STANDARD.encode(vec![0; dtype.item_bytes.unwrap_or(0)])
-    )
+    format!("\"{}\"", STANDARD.encode(vec![0; dtype.item_bytes.unwrap_or(0)]))
 }
 
 fn spell(value: &Value<'_>, dtype: &Dtype) -> Option<String> {
@@ -58,10 +53,9 @@ fn spell(value: &Value<'_>, dtype: &Dtype) -> Option<String> {
             _ => Some(format!("[{}, 0.0]", float(value)?)),
         },
         Class::Time if is_zero => Some("0".to_owned()),
-        Class::Time => value
-            .as_integer()
-            .map(|n| n.to_string())
-            .or_else(|| value.string().map(|_| value.text().to_owned())),
+        Class::Time => {
+            value.as_integer().map(|n| n.to_string()).or_else(|| value.string().map(|_| value.text().to_owned()))
+        }
         Class::Text if is_zero => Some("\"\"".to_owned()),
         Class::Bytes if is_zero || value.string().as_deref() == Some("") => Some(zeros(dtype)),
         Class::Text | Class::Bytes => value.string().map(|_| value.text().to_owned()),
@@ -75,12 +69,7 @@ fn float(value: &Value<'_>) -> Option<String> {
         Some(number) => Some(number.to_owned()),
         None => match value.string()?.as_str() {
             word @ ("NaN" | "Infinity" | "-Infinity") => Some(format!("\"{word}\"")),
-            text => text
-                .trim()
-                .parse::<f64>()
-                .ok()
-                .filter(|x| x.is_finite())
-                .map(|x| format!("{x:?}")),
+            text => text.trim().parse::<f64>().ok().filter(|x| x.is_finite()).map(|x| format!("{x:?}")),
         },
     }
 }

@@ -9,35 +9,19 @@ fn zarray(dtype: &str, fill_value: &str, filters: &str, compressor: &str, order:
     )
 }
 
-fn convert(
-    dtype: &str,
-    fill_value: &str,
-    filters: &str,
-    compressor: &str,
-    order: &str,
-) -> Result<String, String> {
+fn convert(dtype: &str, fill_value: &str, filters: &str, compressor: &str, order: &str) -> Result<String, String> {
     convert_array(&zarray(dtype, fill_value, filters, compressor, order), "{}")
 }
 
 #[track_caller]
 fn member(text: &str, key: &str) -> String {
-    json::parse(text)
-        .unwrap()
-        .get(key)
-        .unwrap_or_else(|| panic!("{text}"))
-        .text()
-        .to_owned()
+    json::parse(text).unwrap().get(key).unwrap_or_else(|| panic!("{text}")).text().to_owned()
 }
 
 #[test]
 fn an_array_becomes_one_of_v3() {
-    let attributes =
-        r#"{"_ARRAY_DIMENSIONS": ["x", "é"], "units": "m", "_NCZARR_ATTR": {}, "gap": NaN}"#;
-    let text = convert_array(
-        &zarray("\"<f4\"", "-999.5", "null", "null", "C"),
-        attributes,
-    )
-    .unwrap();
+    let attributes = r#"{"_ARRAY_DIMENSIONS": ["x", "é"], "units": "m", "_NCZARR_ATTR": {}, "gap": NaN}"#;
+    let text = convert_array(&zarray("\"<f4\"", "-999.5", "null", "null", "C"), attributes).unwrap();
     assert_eq!(
         text,
         r#"{
@@ -58,9 +42,7 @@ fn an_array_becomes_one_of_v3() {
 
 #[test]
 fn types_and_fill_values_are_spelled_as_zarr_python_does() {
-    let bytes = |endian: &str| {
-        format!(r#"[{{"name": "bytes", "configuration": {{"endian": "{endian}"}}}}]"#)
-    };
+    let bytes = |endian: &str| format!(r#"[{{"name": "bytes", "configuration": {{"endian": "{endian}"}}}}]"#);
     let plain = r#"[{"name": "bytes"}]"#.to_owned();
     for (dtype, fill, data_type, fill_value, codecs) in [
         ("\"|b1\"", "1", "\"bool\"", "true", plain.clone()),
@@ -125,11 +107,7 @@ fn types_and_fill_values_are_spelled_as_zarr_python_does() {
         }
         let text = convert(dtype, fill, "null", "null", "C").unwrap();
         assert_eq!(
-            [
-                member(&text, "data_type"),
-                member(&text, "fill_value"),
-                member(&text, "codecs")
-            ],
+            [member(&text, "data_type"), member(&text, "fill_value"), member(&text, "codecs")],
             [data_type.to_owned(), fill_value.to_owned(), codecs]
         );
     }
@@ -159,9 +137,7 @@ fn codecs_are_spelled_in_encoding_order() {
             "null",
             r#"{"id": "zstd", "level": 3}"#,
             "C",
-            format!(
-                r#"[{little}, {{"name": "zstd", "configuration": {{"level": 3, "checksum": false}}}}]"#
-            ),
+            format!(r#"[{little}, {{"name": "zstd", "configuration": {{"level": 3, "checksum": false}}}}]"#),
         ),
         (
             "null",
@@ -170,22 +146,9 @@ fn codecs_are_spelled_in_encoding_order() {
             format!(r#"[{little}, {{"name": "gzip", "configuration": {{"level": 9}}}}]"#),
         ),
     ] {
-        assert_eq!(
-            member(
-                &convert("\"<f8\"", "0", filters, compressor, order).unwrap(),
-                "codecs"
-            ),
-            expected
-        );
+        assert_eq!(member(&convert("\"<f8\"", "0", filters, compressor, order).unwrap(), "codecs"), expected);
     }
-    let text = convert(
-        "\"|O\"",
-        "\"\"",
-        r#"[{"id": "vlen-utf8"}]"#,
-        r#"{"id": "zstd", "level": 0}"#,
-        "C",
-    )
-    .unwrap();
+    let text = convert("\"|O\"", "\"\"", r#"[{"id": "vlen-utf8"}]"#, r#"{"id": "zstd", "level": 0}"#, "C").unwrap();
     assert_eq!(member(&text, "data_type"), "\"string\"");
     assert!(member(&text, "codecs").starts_with(r#"[{"name": "vlen-utf8"}, {"name": "zstd""#));
 }
@@ -194,58 +157,16 @@ fn codecs_are_spelled_in_encoding_order() {
 fn what_v3_cannot_spell_is_named() {
     for (dtype, fill, filters, compressor, reason) in [
         ("\"<f16\"", "0", "null", "null", "dtype <f16"),
-        (
-            "\"|O\"",
-            "null",
-            r#"[{"id": "pickle"}]"#,
-            "null",
-            "dtype |O with the filter pickle",
-        ),
-        (
-            "\"|O\"",
-            "null",
-            "null",
-            "null",
-            "dtype |O without a filter",
-        ),
-        (
-            r#"[["a", ">i2"]]"#,
-            "null",
-            "null",
-            "null",
-            r#"dtype with the field ["a", ">i2"]"#,
-        ),
-        (
-            "\"<f8\"",
-            "0",
-            "null",
-            r#"{"id": "mine"}"#,
-            "the codec mine",
-        ),
-        (
-            "\"<f8\"",
-            "0",
-            r#"[{"id": "zlib"}, {"id": "delta"}]"#,
-            "null",
-            "the codec delta after codecs on bytes",
-        ),
-        (
-            "\"|u1\"",
-            "300",
-            "null",
-            "null",
-            "fill value 300 does not fit data type uint8",
-        ),
+        ("\"|O\"", "null", r#"[{"id": "pickle"}]"#, "null", "dtype |O with the filter pickle"),
+        ("\"|O\"", "null", "null", "null", "dtype |O without a filter"),
+        (r#"[["a", ">i2"]]"#, "null", "null", "null", r#"dtype with the field ["a", ">i2"]"#),
+        ("\"<f8\"", "0", "null", r#"{"id": "mine"}"#, "the codec mine"),
+        ("\"<f8\"", "0", r#"[{"id": "zlib"}, {"id": "delta"}]"#, "null", "the codec delta after codecs on bytes"),
+        ("\"|u1\"", "300", "null", "null", "fill value 300 does not fit data type uint8"),
     ] {
-        assert_eq!(
-            convert(dtype, fill, filters, compressor, "C").unwrap_err(),
-            reason
-        );
+        assert_eq!(convert(dtype, fill, filters, compressor, "C").unwrap_err(), reason);
     }
-    assert_eq!(
-        convert_array("{", "{}").unwrap_err(),
-        "its .zarray is invalid: the text ends too early at byte 1"
-    );
+    assert_eq!(convert_array("{", "{}").unwrap_err(), "its .zarray is invalid: the text ends too early at byte 1");
 }
 
 #[test]
@@ -257,32 +178,12 @@ fn fill_values_become_the_attribute_that_xarray_masks_by() {
         ("\"<f2\"", "0.1", "{}", r#"{"_FillValue": "AAAAAACYuT8="}"#),
         ("\"<i2\"", "-999", "{}", r#"{"_FillValue": -999}"#),
         ("\"|b1\"", "false", "{}", r#"{"_FillValue": false}"#),
-        (
-            "\"<c16\"",
-            "[1, \"NaN\"]",
-            "{}",
-            r#"{"_FillValue": ["AAAAAAAA8D8=", "AAAAAAAA+H8="]}"#,
-        ),
+        ("\"<c16\"", "[1, \"NaN\"]", "{}", r#"{"_FillValue": ["AAAAAAAA8D8=", "AAAAAAAA+H8="]}"#),
         // In v2 the array's value counts more than the attribute; without one the attribute is respelled.
-        (
-            "\"<f8\"",
-            "1",
-            r#"{"_FillValue": 5.0}"#,
-            r#"{"_FillValue": "AAAAAAAA8D8="}"#,
-        ),
-        (
-            "\"<f8\"",
-            "null",
-            r#"{"_FillValue": 1.0}"#,
-            r#"{"_FillValue": "AAAAAAAA8D8="}"#,
-        ),
+        ("\"<f8\"", "1", r#"{"_FillValue": 5.0}"#, r#"{"_FillValue": "AAAAAAAA8D8="}"#),
+        ("\"<f8\"", "null", r#"{"_FillValue": 1.0}"#, r#"{"_FillValue": "AAAAAAAA8D8="}"#),
         // xarray cannot read one of these types in v3.
-        (
-            "\"<U2\"",
-            "\"\"",
-            r#"{"_FillValue": "", "a": 1}"#,
-            r#"{"a": 1}"#,
-        ),
+        ("\"<U2\"", "\"\"", r#"{"_FillValue": "", "a": 1}"#, r#"{"a": 1}"#),
         ("\"<M8[ns]\"", "0", "{}", "{}"),
     ] {
         let text = convert_array(&zarray(dtype, fill, "null", "null", "C"), attributes).unwrap();
@@ -292,14 +193,9 @@ fn fill_values_become_the_attribute_that_xarray_masks_by() {
 
 #[test]
 fn netcdf_dimensions_are_found() {
-    let array = zarray("\"<f8\"", "0", "null", "null", "C").replace(
-        "{\"zarr",
-        r#"{"_NCZARR_ARRAY": {"dimrefs": ["/lat", "/g/lon"]}, "zarr"#,
-    );
-    assert_eq!(
-        member(&convert_array(&array, "{}").unwrap(), "dimension_names"),
-        r#"["lat", "lon"]"#
-    );
+    let array = zarray("\"<f8\"", "0", "null", "null", "C")
+        .replace("{\"zarr", r#"{"_NCZARR_ARRAY": {"dimrefs": ["/lat", "/g/lon"]}, "zarr"#);
+    assert_eq!(member(&convert_array(&array, "{}").unwrap(), "dimension_names"), r#"["lat", "lon"]"#);
 }
 
 #[test]
