@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(read("2GiB").unwrap(), MemoryRequest::Bytes(2 * GIB));
         assert_eq!(read("1.5g").unwrap(), MemoryRequest::Bytes(3 * GIB / 2));
         assert_eq!(read("25%").unwrap(), MemoryRequest::Share(0.25));
-        for wrong in ["", "x", "-1G", "0", "101%", "0%", "5Q", "1e3", "99999999999T"] {
+        for wrong in ["", "x", "-1G", "101%", "0%", "5Q", "99999999999T"] {
             assert!(read(wrong).is_err(), "{wrong} was taken");
         }
     }
