@@ -1,6 +1,6 @@
 //! What `inspect` tells of an array, taken from the documents: the one place here that knows their types.
 
-use rechunkfs::zarr::{ArrayNode, Readable};
+use rechunkfs::zarr::ArrayNode;
 
 /// One array.
 pub(crate) struct ArraySummary {
@@ -25,7 +25,8 @@ pub(crate) struct Cut {
 impl From<ArrayNode> for ArraySummary {
     fn from(node: ArrayNode) -> Self {
         let (cut, reason) = match node.readable {
-            Ok(Readable { source, .. }) => {
+            Ok(readable) => {
+                let source = readable.source;
                 let shards = source.sharding.map(|_| source.file_shape);
                 (Some(Cut { chunks: source.leaf_shape, shards }), None)
             }
