@@ -14,6 +14,7 @@ pub mod hierarchy;
 pub mod json;
 pub mod layout;
 mod minifloat;
+mod naming;
 pub mod project;
 mod select;
 pub mod size;
