@@ -55,11 +55,8 @@ pub(super) fn dimensions(arrays: &[ArrayNode]) -> String {
 /// The axis along which the largest array is cut most finely is the one that nobody can read along.
 pub(super) fn suggestion(arrays: &[ArrayNode]) -> String {
     let elements = |array: &&ArrayNode| {
-        array
-            .shape
-            .iter()
-            .map(|length| u128::from(*length))
-            .product::<u128>()
+        let lengths = array.shape.iter().map(|length| u128::from(*length));
+        lengths.fold(1u128, u128::saturating_mul)
     };
     let candidates = arrays
         .iter()
