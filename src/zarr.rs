@@ -14,6 +14,7 @@ pub mod hierarchy;
 pub mod json;
 pub mod layout;
 mod minifloat;
+mod naming;
 pub mod project;
 mod select;
 pub mod size;
@@ -21,7 +22,7 @@ pub mod splice;
 mod types;
 pub mod v2;
 
-pub use array::ArrayNode;
+pub use array::{ArrayNode, Readable};
 pub use hierarchy::{Document, Hierarchy, NodeDocs};
 pub use layout::{Layout, LayoutError};
 pub use project::{Nodes, Passed, Projection, project, read_nodes};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::array::{ArrayNode, Readable};
 use super::layout::{LayoutError, Length};
-use super::select::{Selection, dimension_name, display_path};
+use super::naming::{dimension_name, display_path};
+use super::select::Selection;
 use super::size::format_bytes;
 use super::types::VirtualArray;
 

@@ -6,6 +6,7 @@
 
 mod array_codecs;
 mod byte_codecs;
+mod sharding;
 
 use super::data_type::DataType;
 use super::json::Value;
@@ -65,7 +66,7 @@ pub struct Chain {
 pub fn classify(codecs: &[Value<'_>], file_shape: &[u64], elements: Elements<'_>) -> Result<Chain, String> {
     let (codecs_of_leaf, leaf_shape, sharding) = match codecs {
         [only] if only.extension_name().as_deref() == Some("sharding_indexed") => {
-            let shard = array_codecs::read_sharding(only, file_shape)?;
+            let shard = sharding::read(only, file_shape)?;
             (shard.codecs, shard.chunk_shape, Some(shard.sharding))
         }
         _ => (codecs, file_shape.to_vec(), None),

@@ -19,11 +19,7 @@ pub fn parse(value: &Value<'_>, data_type: &DataType) -> Result<Vec<u8>, String>
     let mut item = Vec::with_capacity(data_type.item_bytes());
     match push(value, data_type, &mut item) {
         Some(()) if item.len() == data_type.item_bytes() => Ok(item),
-        _ => Err(format!(
-            "fill value {} does not fit data type {}",
-            value.brief(),
-            data_type.name
-        )),
+        _ => Err(format!("fill value {} does not fit data type {}", value.brief(), data_type.name)),
     }
 }
 
@@ -31,17 +27,9 @@ fn push(value: &Value<'_>, data_type: &DataType, item: &mut Vec<u8>) -> Option<(
     match &data_type.layout {
         ItemLayout::Bool => match value.kind {
             Kind::Bool(truth) => item.push(u8::from(truth)),
-            _ => item.push(
-                u8::try_from(value.as_integer()?)
-                    .ok()
-                    .filter(|byte| *byte < 2)?,
-            ),
+            _ => item.push(u8::try_from(value.as_integer()?).ok().filter(|byte| *byte < 2)?),
         },
-        ItemLayout::Integer {
-            bytes,
-            signed,
-            bits,
-        } => {
+        ItemLayout::Integer { bytes, signed, bits } => {
             let number = integer(value)?;
             let (low, high) = match signed {
                 true => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
@@ -87,9 +75,7 @@ fn push(value: &Value<'_>, data_type: &DataType, item: &mut Vec<u8>) -> Option<(
 
 /// A whole number, also in quotes, as zarr-python reads it.
 fn integer(value: &Value<'_>) -> Option<i128> {
-    value
-        .as_integer()
-        .or_else(|| value.string()?.trim().parse().ok())
+    value.as_integer().or_else(|| value.string()?.trim().parse().ok())
 }
 
 fn push_float(value: &Value<'_>, name: &str, item: &mut Vec<u8>) -> Option<()> {
@@ -130,10 +116,7 @@ fn bytes(value: &Value<'_>) -> Option<Vec<u8>> {
     const LENIENT: GeneralPurposeConfig = PAD.with_decode_allow_trailing_bits(true);
     const DECODER: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, LENIENT);
     match value.elements() {
-        Some(elements) => elements
-            .iter()
-            .map(|byte| u8::try_from(byte.as_integer()?).ok())
-            .collect(),
+        Some(elements) => elements.iter().map(|byte| u8::try_from(byte.as_integer()?).ok()).collect(),
         None => match value.string() {
             Some(text) => DECODER.decode(text).ok(),
             // Zero stands for "all zeros" in Zarr v2.
@@ -143,12 +126,7 @@ fn bytes(value: &Value<'_>) -> Option<Vec<u8>> {
 }
 
 /// `bytes` as `length` bytes: a byte string is cut or padded as numpy does it, anything else fits or is empty.
-fn push_padded(
-    mut bytes: Vec<u8>,
-    length: usize,
-    is_string: bool,
-    item: &mut Vec<u8>,
-) -> Option<()> {
+fn push_padded(mut bytes: Vec<u8>, length: usize, is_string: bool, item: &mut Vec<u8>) -> Option<()> {
     if bytes.len() != length && !is_string && !bytes.is_empty() {
         return None;
     }

@@ -53,16 +53,9 @@ impl NodeDocs {
     pub fn mtime_ns(&self) -> i128 {
         match self {
             NodeDocs::V3(document) => document.mtime_ns,
-            NodeDocs::V2Array {
-                array: document,
-                attributes,
+            NodeDocs::V2Array { array: document, attributes } | NodeDocs::V2Group { group: document, attributes } => {
+                attributes.as_ref().map_or(document.mtime_ns, |a| a.mtime_ns.max(document.mtime_ns))
             }
-            | NodeDocs::V2Group {
-                group: document,
-                attributes,
-            } => attributes
-                .as_ref()
-                .map_or(document.mtime_ns, |a| a.mtime_ns.max(document.mtime_ns)),
         }
     }
 }
@@ -70,11 +63,7 @@ impl NodeDocs {
 impl Hierarchy {
     /// The newest modification at or below the node `path`: a consolidated copy is as new as what it copies.
     pub fn mtime_ns_below(&self, path: &str) -> Option<i128> {
-        self.nodes
-            .iter()
-            .filter(|(key, _)| *key == path || below(key, path).is_some())
-            .map(|(_, n)| n.mtime_ns())
-            .max()
+        self.nodes.iter().filter(|(key, _)| *key == path || below(key, path).is_some()).map(|(_, n)| n.mtime_ns()).max()
     }
 }
 

@@ -89,11 +89,7 @@ impl<'t> Value<'t> {
 
     /// The member `key` of an object; the last one counts, as in Python and JavaScript.
     pub fn get(&self, key: &str) -> Option<&Value<'t>> {
-        self.members()
-            .iter()
-            .rev()
-            .find(|member| member.key == key)
-            .map(|member| &member.value)
+        self.members().iter().rev().find(|member| member.key == key).map(|member| &member.value)
     }
 
     /// The members of an object; none for anything else.
@@ -124,12 +120,7 @@ impl<'t> Value<'t> {
 
     /// The decoded string. Half a surrogate pair becomes U+FFFD.
     pub fn string(&self) -> Option<String> {
-        Some(
-            self.code_points()?
-                .into_iter()
-                .map(|point| char::from_u32(point).unwrap_or('\u{fffd}'))
-                .collect(),
-        )
+        Some(self.code_points()?.into_iter().map(|point| char::from_u32(point).unwrap_or('\u{fffd}')).collect())
     }
 
     /// The decoded string as code points, halves of surrogate pairs included (Python can write them).
@@ -205,9 +196,7 @@ pub fn same(left: &Value<'_>, right: &Value<'_>) -> bool {
                 }
         }
         (Kind::String, Kind::String) => left.code_points() == right.code_points(),
-        (Kind::Array(l), Kind::Array(r)) => {
-            l.len() == r.len() && l.iter().zip(r).all(|(l, r)| same(l, r))
-        }
+        (Kind::Array(l), Kind::Array(r)) => l.len() == r.len() && l.iter().zip(r).all(|(l, r)| same(l, r)),
         (Kind::Object(l), Kind::Object(r)) => {
             let within = |ours: &[Member<'_>], value: &Value<'_>, theirs: &Value<'_>| {
                 ours.iter().all(|member| {
@@ -223,10 +212,7 @@ pub fn same(left: &Value<'_>, right: &Value<'_>) -> bool {
 
 fn decode_string(quoted: &str) -> Vec<u32> {
     let mut points = Vec::with_capacity(quoted.len());
-    let mut chars = quoted
-        .get(1..quoted.len().saturating_sub(1))
-        .unwrap_or_default()
-        .chars();
+    let mut chars = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().chars();
     while let Some(c) = chars.next() {
         if c != '\\' {
             points.push(u32::from(c));
@@ -238,11 +224,7 @@ fn decode_string(quoted: &str) -> Vec<u32> {
             Some('r') => 0x0d,
             Some('b') => 0x08,
             Some('f') => 0x0c,
-            Some('u') => chars
-                .by_ref()
-                .take(4)
-                .filter_map(|c| c.to_digit(16))
-                .fold(0, |all, digit| all * 16 + digit),
+            Some('u') => chars.by_ref().take(4).filter_map(|c| c.to_digit(16)).fold(0, |all, digit| all * 16 + digit),
             Some(other) => u32::from(other),
             None => break,
         };

@@ -2,7 +2,7 @@
 
 /// A binary floating-point format of at most 16 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Format {
+pub(super) struct Format {
     /// Bits of the whole.
     pub bits: u32,
     /// Bits of the stored mantissa.
@@ -20,7 +20,7 @@ pub struct Format {
 }
 
 /// The format of a data type's components by name: `float16`, `bfloat16`, `float8_*`.
-pub fn format(name: &str) -> Option<Format> {
+pub(super) fn format(name: &str) -> Option<Format> {
     let format = |bits, mantissa_bits, bias, infinity, nan, largest, unsigned_zero| {
         Some(Format { bits, mantissa_bits, bias, infinity, nan, largest, unsigned_zero })
     };
@@ -40,7 +40,7 @@ pub fn format(name: &str) -> Option<Format> {
 
 impl Format {
     /// The bits nearest to `value` (ties to even); `None` where the format has no way to say it.
-    pub fn encode(&self, value: f64) -> Option<u16> {
+    pub(super) fn encode(&self, value: f64) -> Option<u16> {
         let sign = if value.is_sign_negative() { 1u16 << (self.bits - 1) } else { 0 };
         if value.is_nan() {
             return self.nan;

@@ -4,21 +4,12 @@ use super::array::ArrayNode;
 
 /// How messages call an array: the root has no path.
 pub(super) fn display_path(path: &str) -> String {
-    if path.is_empty() {
-        "/".to_owned()
-    } else {
-        path.to_owned()
-    }
+    if path.is_empty() { "/".to_owned() } else { path.to_owned() }
 }
 
 /// How messages call an axis.
 pub(super) fn dimension_name(array: &ArrayNode, axis: usize) -> String {
-    array
-        .dimension_names
-        .get(axis)
-        .cloned()
-        .flatten()
-        .unwrap_or_else(|| axis.to_string())
+    array.dimension_names.get(axis).cloned().flatten().unwrap_or_else(|| axis.to_string())
 }
 
 /// `names` in one line, cut where there are many.
@@ -58,19 +49,12 @@ pub(super) fn suggestion(arrays: &[ArrayNode]) -> String {
         let lengths = array.shape.iter().map(|length| u128::from(*length));
         lengths.fold(1u128, u128::saturating_mul)
     };
-    let candidates = arrays
-        .iter()
-        .filter(|array| array.shape.len() > 1 && array.readable.is_ok());
-    let Some((array, readable)) = candidates
-        .max_by_key(elements)
-        .and_then(|a| Some((a, a.readable.as_ref().ok()?)))
+    let candidates = arrays.iter().filter(|array| array.shape.len() > 1 && array.readable.is_ok());
+    let Some((array, readable)) = candidates.max_by_key(elements).and_then(|a| Some((a, a.readable.as_ref().ok()?)))
     else {
         return "--array NAME --along DIM".to_owned();
     };
-    let cuts = |axis: &usize| match (
-        array.shape.get(*axis),
-        readable.source.leaf_shape.get(*axis),
-    ) {
+    let cuts = |axis: &usize| match (array.shape.get(*axis), readable.source.leaf_shape.get(*axis)) {
         (Some(length), Some(chunk)) => length.div_ceil(*chunk),
         _ => 0,
     };

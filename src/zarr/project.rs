@@ -8,6 +8,7 @@ use super::consolidated::{self, ShownNode};
 use super::hierarchy::{Hierarchy, NodeDocs, below};
 use super::json;
 use super::layout::{Layout, LayoutError};
+use super::naming;
 use super::select;
 use super::splice::{self, Edit};
 use super::types::VirtualArray;
@@ -81,7 +82,7 @@ pub fn read_nodes(hierarchy: &Hierarchy) -> Result<Nodes, LayoutError> {
         match text {
             Ok(text) => nodes.add(path, text, converted)?,
             Err(reason) => {
-                let name = select::display_path(path);
+                let name = naming::display_path(path);
                 nodes.warnings.push(format!("{name}: not in the view: Zarr v3 cannot say it: {reason}"));
                 nodes.left_out.push(Passed { path: path.clone(), reason: Some(reason) });
             }
@@ -109,12 +110,12 @@ impl Nodes {
 
 /// The dimensions of a store with their lengths, as one line.
 pub fn dimensions(arrays: &[ArrayNode]) -> String {
-    select::dimensions(arrays)
+    naming::dimensions(arrays)
 }
 
 /// A layout to try: a flag with its value.
 pub fn suggestion(arrays: &[ArrayNode]) -> String {
-    select::suggestion(arrays)
+    naming::suggestion(arrays)
 }
 
 /// The view of `hierarchy` through `layout`.
@@ -142,7 +143,7 @@ pub fn project(hierarchy: &Hierarchy, layout: &Layout) -> Result<Projection, Lay
         documents.insert(path.clone(), node.text.clone());
     }
     for (array, reason) in &selected.refused {
-        let name = select::display_path(&array.path);
+        let name = naming::display_path(&array.path);
         warnings.push(format!("{name}: shown as it is: it cannot be rechunked: {reason}"));
     }
     rewrite_groups(&shown, &stale, &mut documents)?;
@@ -166,7 +167,7 @@ fn drop_unreadable_shards(selected: &mut select::Selected<'_>, warnings: &mut Ve
         let data_type = selection.array.data_type.as_str();
         if selection.shards.is_some() && matches!(data_type, "structured" | "struct" | "raw_bytes") {
             selection.shards = None;
-            let name = select::display_path(&selection.array.path);
+            let name = naming::display_path(&selection.array.path);
             warnings
                 .push(format!("{name}: shown without shards: zarr-python cannot read shards of data type {data_type}"));
         }
@@ -178,7 +179,7 @@ fn check_left_out(left_out: &[Passed], layout: &Layout) -> Result<(), LayoutErro
     let named = |path: &str| layout.array_globs.iter().any(|glob| glob.trim_matches('/') == path);
     match left_out.iter().find(|array| named(&array.path)) {
         Some(Passed { path, reason }) => Err(LayoutError::CannotRechunk {
-            array: select::display_path(path),
+            array: naming::display_path(path),
             reason: reason.clone().unwrap_or_default(),
         }),
         None => Ok(()),

@@ -17,9 +17,7 @@ pub enum Size {
 pub fn parse_size(text: &str) -> Result<Size, String> {
     let error = || format!("{text:?} is not a size; write for example 4MiB, 512M, 2GiB or 25%");
     let trimmed = text.trim();
-    let split = trimmed
-        .find(|c: char| c.is_ascii_alphabetic() || c == '%')
-        .unwrap_or(trimmed.len());
+    let split = trimmed.find(|c: char| c.is_ascii_alphabetic() || c == '%').unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(split);
     let number: f64 = number.trim().parse().map_err(|_| error())?;
     if !number.is_finite() || number < 0.0 {
@@ -36,11 +34,7 @@ pub fn parse_size(text: &str) -> Result<Size, String> {
     };
     let bytes = number * 1024f64.powi(power);
     // Sizes beyond 2^63 bytes cannot be meant.
-    if bytes >= 9.2e18 {
-        Err(error())
-    } else {
-        Ok(Size::Bytes(bytes as u64))
-    }
+    if bytes >= 9.2e18 { Err(error()) } else { Ok(Size::Bytes(bytes as u64)) }
 }
 
 /// `bytes` for people: `373 GiB`, `3.3 MiB`, `17 B`.
@@ -53,11 +47,7 @@ pub fn format_bytes(bytes: u128) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit > 0 && value < 9.95 {
-        format!("{value:.1} {name}")
-    } else {
-        format!("{value:.0} {name}")
-    }
+    if unit > 0 && value < 9.95 { format!("{value:.1} {name}") } else { format!("{value:.0} {name}") }
 }
 
 #[cfg(test)]

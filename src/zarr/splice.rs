@@ -53,14 +53,9 @@ pub fn lengths(lengths: &[u64]) -> String {
 fn apply(text: &str, key: &str, edit: &Edit) -> Result<String, JsonError> {
     let object = json::parse(text)?;
     let Kind::Object(members) = &object.kind else {
-        return Err(JsonError {
-            offset: object.span().start,
-            problem: "expected an object",
-        });
+        return Err(JsonError { offset: object.span().start, problem: "expected an object" });
     };
-    let places: Vec<usize> = (0..members.len())
-        .filter(|&i| members.get(i).is_some_and(|m| m.key == key))
-        .collect();
+    let places: Vec<usize> = (0..members.len()).filter(|&i| members.get(i).is_some_and(|m| m.key == key)).collect();
     let (last, gone) = match (edit, places.split_last()) {
         (Edit::Set(value), None) => return Ok(append(text, &object, key, value)),
         (Edit::Set(value), Some((last, gone))) => (Some((*last, value)), gone),
@@ -78,9 +73,7 @@ fn apply(text: &str, key: &str, edit: &Edit) -> Result<String, JsonError> {
             continue;
         }
         if kept > 0 {
-            let previous_end = members
-                .get(place.wrapping_sub(1))
-                .map_or(0, |m| m.value.span().end);
+            let previous_end = members.get(place.wrapping_sub(1)).map_or(0, |m| m.value.span().end);
             result.push_str(text.get(previous_end..member.key_start).unwrap_or_default());
         }
         kept += 1;
@@ -91,9 +84,7 @@ fn apply(text: &str, key: &str, edit: &Edit) -> Result<String, JsonError> {
             _ => result.push_str(member.value.text()),
         }
     }
-    let end = members
-        .last()
-        .map_or(first.key_start, |m| m.value.span().end);
+    let end = members.last().map_or(first.key_start, |m| m.value.span().end);
     result.push_str(text.get(end..).unwrap_or_default());
     Ok(result)
 }
@@ -103,15 +94,9 @@ fn append(text: &str, object: &Value<'_>, key: &str, value: &str) -> String {
     let members = object.members();
     let (at, before) = match (members.first(), members.last()) {
         (Some(first), Some(last)) => {
-            let space = text
-                .get(object.span().start + 1..first.key_start)
-                .unwrap_or_default();
+            let space = text.get(object.span().start + 1..first.key_start).unwrap_or_default();
             // On one line, members stand apart by a blank even where the brace hugs the first.
-            let space = if space.is_empty() && members.len() > 1 {
-                " "
-            } else {
-                space
-            };
+            let space = if space.is_empty() && members.len() > 1 { " " } else { space };
             (last.value.span().end, format!(",{space}"))
         }
         _ => (object.span().start + 1, String::new()),
@@ -146,16 +131,8 @@ mod tests {
 
     #[test]
     fn members_are_added_in_the_style_of_the_text() {
-        check(
-            "{\n  \"a\": 1\n}",
-            &[("b", set("2"))],
-            "{\n  \"a\": 1,\n  \"b\": 2\n}",
-        );
-        check(
-            "{\"a\": 1, \"c\": 2}",
-            &[("b", set("2"))],
-            "{\"a\": 1, \"c\": 2, \"b\": 2}",
-        );
+        check("{\n  \"a\": 1\n}", &[("b", set("2"))], "{\n  \"a\": 1,\n  \"b\": 2\n}");
+        check("{\"a\": 1, \"c\": 2}", &[("b", set("2"))], "{\"a\": 1, \"c\": 2, \"b\": 2}");
         check(" {} ", &[("b", set("2"))], " {\"b\": 2} ");
     }
 
@@ -165,30 +142,14 @@ mod tests {
         check(text, &[("a", Edit::Remove)], "{ \"b\": 2, \"c\": 3 }");
         check(text, &[("b", Edit::Remove)], "{ \"a\": 1, \"c\": 3 }");
         check(text, &[("c", Edit::Remove)], "{ \"a\": 1, \"b\": 2 }");
-        check(
-            text,
-            &[
-                ("a", Edit::Remove),
-                ("b", Edit::Remove),
-                ("c", Edit::Remove),
-            ],
-            "{  }",
-        );
+        check(text, &[("a", Edit::Remove), ("b", Edit::Remove), ("c", Edit::Remove)], "{  }");
         check(text, &[("x", Edit::Remove)], text);
     }
 
     #[test]
     fn duplicates_are_left_once() {
-        check(
-            "{\"a\":1,\"b\":0,\"a\":2}",
-            &[("a", set("9"))],
-            "{\"b\":0,\"a\":9}",
-        );
-        check(
-            "{\"a\":1,\"b\":0,\"a\":2}",
-            &[("a", Edit::Remove)],
-            "{\"b\":0}",
-        );
+        check("{\"a\":1,\"b\":0,\"a\":2}", &[("a", set("9"))], "{\"b\":0,\"a\":9}");
+        check("{\"a\":1,\"b\":0,\"a\":2}", &[("a", Edit::Remove)], "{\"b\":0}");
     }
 
     #[test]
@@ -199,20 +160,12 @@ mod tests {
     #[test]
     fn quoting_survives_a_round_trip() {
         for content in ["", "a\"b\\c\n\t\u{1}", "\u{e9}\u{1f600}"] {
-            assert_eq!(
-                json::parse(&quote(content)).unwrap().string().unwrap(),
-                content
-            );
+            assert_eq!(json::parse(&quote(content)).unwrap().string().unwrap(), content);
         }
     }
 
     #[test]
     fn what_is_no_object_is_refused() {
-        assert_eq!(
-            edit_object(" []", &[("a", Edit::Remove)])
-                .unwrap_err()
-                .to_string(),
-            "expected an object at byte 1"
-        );
+        assert_eq!(edit_object(" []", &[("a", Edit::Remove)]).unwrap_err().to_string(), "expected an object at byte 1");
     }
 }

@@ -74,41 +74,13 @@ const FROM_THE_SPECIFICATION: &[(&str, &str, &str)] = &[
 ];
 
 const DOES_NOT_FIT: &[(&str, &str, &str)] = &[
-    (
-        "\"uint8\"",
-        "256",
-        "fill value 256 does not fit data type uint8",
-    ),
-    (
-        "\"int8\"",
-        "1.5",
-        "fill value 1.5 does not fit data type int8",
-    ),
-    (
-        "\"int32\"",
-        "null",
-        "fill value null does not fit data type int32",
-    ),
-    (
-        "\"float32\"",
-        "\"0x7fc0\"",
-        "fill value \"0x7fc0\" does not fit data type float32",
-    ),
-    (
-        "\"float32\"",
-        "\"hello\"",
-        "fill value \"hello\" does not fit data type float32",
-    ),
-    (
-        "\"r16\"",
-        "[1]",
-        "fill value [1] does not fit data type r16",
-    ),
-    (
-        "\"bool\"",
-        "\"true\"",
-        "fill value \"true\" does not fit data type bool",
-    ),
+    ("\"uint8\"", "256", "fill value 256 does not fit data type uint8"),
+    ("\"int8\"", "1.5", "fill value 1.5 does not fit data type int8"),
+    ("\"int32\"", "null", "fill value null does not fit data type int32"),
+    ("\"float32\"", "\"0x7fc0\"", "fill value \"0x7fc0\" does not fit data type float32"),
+    ("\"float32\"", "\"hello\"", "fill value \"hello\" does not fit data type float32"),
+    ("\"r16\"", "[1]", "fill value [1] does not fit data type r16"),
+    ("\"bool\"", "\"true\"", "fill value \"true\" does not fit data type bool"),
 ];
 
 #[test]
@@ -126,9 +98,6 @@ fn what_does_not_fit_is_named() {
     for (data_type, fill, reason) in DOES_NOT_FIT {
         let data_type = data_type::parse(&json::parse(data_type).unwrap()).unwrap();
         // r16 given one byte would be padded if it were a byte string; raw types take all or nothing.
-        assert_eq!(
-            parse(&json::parse(fill).unwrap(), &data_type).unwrap_err(),
-            *reason
-        );
+        assert_eq!(parse(&json::parse(fill).unwrap(), &data_type).unwrap_err(), *reason);
     }
 }

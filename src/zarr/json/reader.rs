@@ -10,11 +10,7 @@ const MAX_DEPTH: usize = 128;
 /// # Errors
 /// When `text` is not one JSON value (bare NaN and infinities, and any spelling of numbers, are let pass).
 pub fn parse(text: &str) -> Result<Value<'_>, JsonError> {
-    let mut reader = Reader {
-        text,
-        bytes: text.as_bytes(),
-        at: 0,
-    };
+    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0 };
     reader.skip_space();
     let value = reader.value(0)?;
     reader.skip_space();
@@ -32,15 +28,8 @@ struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     fn error(&self, problem: &'static str) -> JsonError {
-        let problem = if self.at >= self.bytes.len() {
-            "the text ends too early"
-        } else {
-            problem
-        };
-        JsonError {
-            offset: self.at,
-            problem,
-        }
+        let problem = if self.at >= self.bytes.len() { "the text ends too early" } else { problem };
+        JsonError { offset: self.at, problem }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -75,12 +64,7 @@ impl<'t> Reader<'t> {
             }
             _ => self.word()?,
         };
-        Ok(Value {
-            source: self.text,
-            start,
-            end: self.at,
-            kind,
-        })
+        Ok(Value { source: self.text, start, end: self.at, kind })
     }
 
     fn object(&mut self, depth: usize) -> Result<Kind<'t>, JsonError> {
@@ -99,19 +83,12 @@ impl<'t> Reader<'t> {
             }
             self.skip_string()?;
             let quoted = self.text.get(key_start..self.at).unwrap_or_default();
-            let key = decode_string(quoted)
-                .into_iter()
-                .map(|p| char::from_u32(p).unwrap_or('\u{fffd}'))
-                .collect();
+            let key = decode_string(quoted).into_iter().map(|p| char::from_u32(p).unwrap_or('\u{fffd}')).collect();
             self.skip_space();
             self.expect(b':', "expected ':'")?;
             self.skip_space();
             let value = self.value(depth + 1)?;
-            members.push(Member {
-                key,
-                key_start,
-                value,
-            });
+            members.push(Member { key, key_start, value });
             self.skip_space();
             if self.peek() == Some(b',') {
                 self.at += 1;
@@ -155,12 +132,9 @@ impl<'t> Reader<'t> {
                 Some(b'\\') => {
                     self.at += 1;
                     match self.peek() {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                            self.at += 1
-                        }
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
                         Some(b'u') => {
-                            let digits =
-                                self.bytes.get(self.at + 1..self.at + 5).unwrap_or_default();
+                            let digits = self.bytes.get(self.at + 1..self.at + 5).unwrap_or_default();
                             if digits.len() < 4 || !digits.iter().all(u8::is_ascii_hexdigit) {
                                 return Err(self.error("expected four hexadecimal digits"));
                             }
@@ -176,10 +150,7 @@ impl<'t> Reader<'t> {
 
     fn word(&mut self) -> Result<Kind<'t>, JsonError> {
         let start = self.at;
-        while matches!(
-            self.peek(),
-            Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.')
-        ) {
+        while matches!(self.peek(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.')) {
             self.at += 1;
         }
         let word = self.text.get(start..self.at).unwrap_or_default();
@@ -189,9 +160,7 @@ impl<'t> Reader<'t> {
             "false" => Ok(Kind::Bool(false)),
             "NaN" | "Infinity" | "-Infinity" => Ok(Kind::Number),
             // Rust also reads `inf` and `nan`, which no JSON writer spells so.
-            _ if word.contains(|c: char| c.is_ascii_digit()) && word.parse::<f64>().is_ok() => {
-                Ok(Kind::Number)
-            }
+            _ if word.contains(|c: char| c.is_ascii_digit()) && word.parse::<f64>().is_ok() => Ok(Kind::Number),
             _ => {
                 // A word cut off at the end of the text is a truncation, not a typing error.
                 if self.at < self.bytes.len() {

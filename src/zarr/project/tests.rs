@@ -227,3 +227,21 @@ fn a_stale_copy_is_rebuilt_with_a_warning_and_a_true_one_passes() {
     );
     assert!(stale.documents["g"].contains("\"shape\": [6, 7]"));
 }
+
+#[test]
+fn absurd_lengths_do_not_panic() {
+    let huge = u64::MAX;
+    let text = array(&[huge, huge, huge], &[huge, 1, huge], &[], "float64");
+    let store = store(&[("x", text)]);
+    for flags in [
+        &[][..],
+        &["--chunks", "0=full"],
+        &["--along", "1"],
+        &["--chunks", "auto", "--shards", "full"],
+        &["--chunks", "auto", "--shards", "auto"],
+        &["--chunks", "0=9223372036854775808,1=9223372036854775808"],
+    ] {
+        // What comes out matters less than that something does.
+        let _ = project(&store, &layout(flags)).map_err(|error| error.to_string());
+    }
+}

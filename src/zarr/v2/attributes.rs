@@ -13,31 +13,13 @@ const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
 const FILL_VALUE: &str = "_FillValue";
 
 /// The dimension names: xarray keeps them in an attribute, NCZarr in `.zarray`.
-pub(super) fn dimension_names(
-    attributes: &Value<'_>,
-    array: &Value<'_>,
-    rank: usize,
-) -> Option<Vec<String>> {
-    let names = |value: &Value<'_>| {
-        value
-            .elements()?
-            .iter()
-            .map(Value::string)
-            .collect::<Option<Vec<String>>>()
-    };
+pub(super) fn dimension_names(attributes: &Value<'_>, array: &Value<'_>, rank: usize) -> Option<Vec<String>> {
+    let names = |value: &Value<'_>| value.elements()?.iter().map(Value::string).collect::<Option<Vec<String>>>();
     let from_netcdf = || {
         let paths = names(array.get("_NCZARR_ARRAY")?.get("dimrefs")?)?;
-        Some(
-            paths
-                .iter()
-                .map(|path| path.rsplit('/').next().unwrap_or_default().to_owned())
-                .collect(),
-        )
+        Some(paths.iter().map(|path| path.rsplit('/').next().unwrap_or_default().to_owned()).collect())
     };
-    let found = attributes
-        .get(DIMENSIONS)
-        .and_then(names)
-        .or_else(from_netcdf);
+    let found = attributes.get(DIMENSIONS).and_then(names).or_else(from_netcdf);
     found.filter(|names: &Vec<String>| names.len() == rank)
 }
 
@@ -45,16 +27,10 @@ pub(super) fn dimension_names(
 ///
 /// xarray masks a v2 fill value and not a v3 one, so it also becomes `_FillValue`, in xarray's spelling for v3; as in
 /// v2 it counts more than an attribute of that name. The attributes that xarray hides in v2 are left out.
-pub(super) fn convert(
-    attributes: &Value<'_>,
-    array: &Value<'_>,
-    dtype: &Dtype,
-    named: bool,
-) -> Result<String, String> {
+pub(super) fn convert(attributes: &Value<'_>, array: &Value<'_>, dtype: &Dtype, named: bool) -> Result<String, String> {
     let mut edits: Vec<(&str, Edit)> = Vec::new();
     for member in attributes.members() {
-        let hidden =
-            (member.key == DIMENSIONS && named) || member.key.to_lowercase().starts_with("_nc");
+        let hidden = (member.key == DIMENSIONS && named) || member.key.to_lowercase().starts_with("_nc");
         if hidden {
             edits.push((&member.key, Edit::Remove));
         }
@@ -67,8 +43,7 @@ pub(super) fn convert(
             None => edits.push((FILL_VALUE, Edit::Remove)),
         }
     }
-    splice::edit_object(attributes.text(), &edits)
-        .map_err(|error| format!("its .zattrs is invalid: {error}"))
+    splice::edit_object(attributes.text(), &edits).map_err(|error| format!("its .zattrs is invalid: {error}"))
 }
 
 /// `value` as xarray's FillValueCoder spells it; `None` for the types that it cannot decode.
@@ -81,11 +56,7 @@ fn encode(value: &Value<'_>, dtype: &Dtype) -> Option<String> {
         Class::Complex => match value.elements()? {
             [real, imaginary] => {
                 let bytes = dtype.item_bytes? / 2;
-                Some(format!(
-                    "[{}, {}]",
-                    encode_float(real, bytes)?,
-                    encode_float(imaginary, bytes)?
-                ))
+                Some(format!("[{}, {}]", encode_float(real, bytes)?, encode_float(imaginary, bytes)?))
             }
             _ => None,
         },
@@ -102,17 +73,11 @@ fn encode_float(value: &Value<'_>, size_bytes: usize) -> Option<String> {
         _ => value.as_f64()?,
     };
     let number = match size_bytes {
-        2 => f64::from(half::f16::from_bits(
-            minifloat::format("float16")?.encode(number)?,
-        )),
+        2 => f64::from(half::f16::from_bits(minifloat::format("float16")?.encode(number)?)),
         4 => f64::from(number as f32),
         _ => number,
     };
     // The sign of a NaN differs between machines; Python writes it without.
-    let number = if number.is_nan() {
-        f64::from_bits(0x7ff8_0000_0000_0000)
-    } else {
-        number
-    };
+    let number = if number.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { number };
     Some(format!("\"{}\"", STANDARD.encode(number.to_le_bytes())))
 }

@@ -6,13 +6,7 @@ use crate::zarr::json::Value;
 use crate::zarr::splice::{self, Edit};
 
 /// Filters that take arrays to arrays, by numcodecs' names.
-const ON_ARRAYS: &[&str] = &[
-    "delta",
-    "fixedscaleoffset",
-    "quantize",
-    "bitround",
-    "astype",
-];
+const ON_ARRAYS: &[&str] = &["delta", "fixedscaleoffset", "quantize", "bitround", "astype"];
 
 /// Filters that take bytes to bytes.
 const ON_BYTES: &[&str] = &[
@@ -44,24 +38,14 @@ pub(super) fn codecs(
     let mut codecs = Vec::new();
     if let Some(rank) = fortran_rank.filter(|rank| *rank > 1) {
         let order: Vec<u64> = (0..rank as u64).rev().collect();
-        codecs.push(format!(
-            r#"{{"name": "transpose", "configuration": {{"order": {}}}}}"#,
-            splice::lengths(&order)
-        ));
+        codecs.push(format!(r#"{{"name": "transpose", "configuration": {{"order": {}}}}}"#, splice::lengths(&order)));
     }
     // The filter that makes |O into bytes is the serializer itself.
-    let filters = if dtype.serializer.is_some() {
-        filters.get(1..).unwrap_or_default()
-    } else {
-        filters
-    };
+    let filters = if dtype.serializer.is_some() { filters.get(1..).unwrap_or_default() } else { filters };
     let mut endian = dtype.endian;
     let mut is_bytes = false;
     for codec in filters.iter().chain(compressor) {
-        let id = codec
-            .get("id")
-            .and_then(Value::string)
-            .ok_or_else(|| format!("the codec {}", codec.brief()))?;
+        let id = codec.get("id").and_then(Value::string).ok_or_else(|| format!("the codec {}", codec.brief()))?;
         if ON_ARRAYS.contains(&id.as_str()) && !is_bytes && dtype.serializer.is_none() {
             endian = encoded_endian(codec).or(endian);
             codecs.push(numcodecs(&id, codec)?);
@@ -75,14 +59,7 @@ pub(super) fn codecs(
             }
             codecs.push(on_bytes(&id, codec, dtype)?);
         } else {
-            return Err(format!(
-                "the codec {id}{}",
-                if is_bytes {
-                    " after codecs on bytes"
-                } else {
-                    ""
-                }
-            ));
+            return Err(format!("the codec {id}{}", if is_bytes { " after codecs on bytes" } else { "" }));
         }
     }
     if !is_bytes {
@@ -100,9 +77,7 @@ fn serializer(dtype: &Dtype, endian: Option<Endian>) -> String {
 
 /// The byte order of what a filter writes, where it says so.
 fn encoded_endian(codec: &Value<'_>) -> Option<Endian> {
-    let written = ["astype", "encode_dtype"]
-        .iter()
-        .find_map(|key| codec.get(key)?.string())?;
+    let written = ["astype", "encode_dtype"].iter().find_map(|key| codec.get(key)?.string())?;
     match written.chars().next()? {
         '>' => Some(Endian::Big),
         '<' => Some(Endian::Little),
@@ -114,33 +89,20 @@ fn encoded_endian(codec: &Value<'_>) -> Option<Endian> {
 fn numcodecs(id: &str, codec: &Value<'_>) -> Result<String, String> {
     let configuration = splice::edit_object(codec.text(), &[("id", Edit::Remove)]);
     let configuration = configuration.map_err(|_| format!("the codec {}", codec.brief()))?;
-    Ok(format!(
-        r#"{{"name": "numcodecs.{id}", "configuration": {configuration}}}"#
-    ))
+    Ok(format!(r#"{{"name": "numcodecs.{id}", "configuration": {configuration}}}"#))
 }
 
 fn on_bytes(id: &str, codec: &Value<'_>, dtype: &Dtype) -> Result<String, String> {
-    let integer = |key: &str, default: i128| {
-        codec
-            .get(key)
-            .and_then(Value::as_integer)
-            .unwrap_or(default)
-    };
+    let integer = |key: &str, default: i128| codec.get(key).and_then(Value::as_integer).unwrap_or(default);
     match id {
         "gzip" => {
             let level = integer("level", 1).clamp(0, 9);
-            Ok(format!(
-                r#"{{"name": "gzip", "configuration": {{"level": {level}}}}}"#
-            ))
+            Ok(format!(r#"{{"name": "gzip", "configuration": {{"level": {level}}}}}"#))
         }
         "zstd" => {
             let level = integer("level", 0).clamp(-131_072, 22);
-            let checksum = codec
-                .get("checksum")
-                .is_some_and(|value| value.text() == "true");
-            Ok(format!(
-                r#"{{"name": "zstd", "configuration": {{"level": {level}, "checksum": {checksum}}}}}"#
-            ))
+            let checksum = codec.get("checksum").is_some_and(|value| value.text() == "true");
+            Ok(format!(r#"{{"name": "zstd", "configuration": {{"level": {level}, "checksum": {checksum}}}}}"#))
         }
         "blosc" => Ok(blosc(codec, dtype.item_bytes.unwrap_or(1))),
         _ => numcodecs(id, codec),
@@ -149,16 +111,8 @@ fn on_bytes(id: &str, codec: &Value<'_>, dtype: &Dtype) -> Result<String, String
 
 /// v3 spells the shuffle, and the size of what it shuffles.
 fn blosc(codec: &Value<'_>, item_bytes: usize) -> String {
-    let integer = |key: &str, default: i128| {
-        codec
-            .get(key)
-            .and_then(Value::as_integer)
-            .unwrap_or(default)
-    };
-    let cname = codec
-        .get("cname")
-        .and_then(Value::string)
-        .unwrap_or_else(|| "lz4".to_owned());
+    let integer = |key: &str, default: i128| codec.get(key).and_then(Value::as_integer).unwrap_or(default);
+    let cname = codec.get("cname").and_then(Value::string).unwrap_or_else(|| "lz4".to_owned());
     let shuffle = match integer("shuffle", 1) {
         0 => "noshuffle",
         2 => "bitshuffle",
