@@ -187,7 +187,9 @@ fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
     };
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Ok(None);
+        // Passed over, it would take the node and all below it out of the view without a word.
+        let reason = "it is no regular file".to_owned();
+        return Err(HierarchyError::NotADocument { path: path.to_owned(), reason });
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(unreadable)?;

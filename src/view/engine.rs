@@ -44,7 +44,7 @@ pub(super) struct Engine {
     pub(super) arrays: Vec<Rechunked>,
     pub(super) cache: Arc<Cache<Key, Entry>>,
     /// Reads parked at each tile that is being built, or waits for memory.
-    flights: Mutex<HashMap<(u32, TileId), Vec<Arc<Read>>>>,
+    flights: Mutex<Flights>,
     /// Held while a seam is looked up and created, so that two builders share it.
     seam_gate: Mutex<()>,
     pool: rayon::ThreadPool,
@@ -65,6 +65,9 @@ pub(super) struct Totals {
     pub(super) build_ns: AtomicU64,
     pub(super) reply_bytes: AtomicU64,
 }
+
+/// The reads parked at each tile of each array.
+type Flights = HashMap<(u32, TileId), Vec<Arc<Read>>>;
 
 struct Read {
     array: u32,

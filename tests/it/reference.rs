@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Reads a range as the mount would, and waits for the reply.
-pub fn read(view: &Arc<View>, node: &Node, offset: u64, len: u64) -> Result<Vec<u8>, ViewError> {
+pub(crate) fn read(view: &Arc<View>, node: &Node, offset: u64, len: u64) -> Result<Vec<u8>, ViewError> {
     let (send, receive) = mpsc::channel();
     view.read(node, offset, len, Box::new(move |bytes| drop(send.send(bytes.map(<[u8]>::to_vec)))));
     receive.recv_timeout(Duration::from_secs(60)).expect("a reply within a minute")

@@ -9,7 +9,7 @@ use zarrs::metadata::v3::MetadataV3;
 
 /// How the chunks of a test store are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
+pub(crate) enum Codec {
     Raw,
     Blosc { block_bytes: u64 },
     Zstd,
@@ -19,28 +19,28 @@ pub enum Codec {
 
 /// A source array and what is in it.
 #[derive(Debug, Clone)]
-pub struct Model {
-    pub shape: Vec<u64>,
+pub(crate) struct Model {
+    pub(crate) shape: Vec<u64>,
     /// What one file holds; the shard where `inner` is set.
-    pub file_shape: Vec<u64>,
-    pub inner_shape: Option<Vec<u64>>,
+    pub(crate) file_shape: Vec<u64>,
+    pub(crate) inner_shape: Option<Vec<u64>>,
     /// A transpose codec's order.
-    pub order: Vec<usize>,
-    pub codec: Codec,
-    pub item_bytes: usize,
-    pub fill: Vec<u8>,
-    pub key_encoding: KeyEncoding,
+    pub(crate) order: Vec<usize>,
+    pub(crate) codec: Codec,
+    pub(crate) item_bytes: usize,
+    pub(crate) fill: Vec<u8>,
+    pub(crate) key_encoding: KeyEncoding,
     /// Of every position of every file, padding (with stale data) included, in C order of `padded_shape`.
-    pub data: Vec<u8>,
+    pub(crate) data: Vec<u8>,
     /// Files that do not exist, by C-order position; with shards, inner chunks.
-    pub missing: Vec<u64>,
+    pub(crate) missing: Vec<u64>,
 }
 
-pub fn ravel(at: &[u64], shape: &[u64]) -> u64 {
+pub(crate) fn ravel(at: &[u64], shape: &[u64]) -> u64 {
     at.iter().zip(shape).fold(0, |linear, (&i, &n)| linear * n + i)
 }
 
-pub fn positions(shape: &[u64]) -> impl Iterator<Item = Vec<u64>> + '_ {
+pub(crate) fn positions(shape: &[u64]) -> impl Iterator<Item = Vec<u64>> + '_ {
     let n: u64 = shape.iter().product();
     (0..n).map(move |mut linear| {
         let mut at = vec![0; shape.len()];
@@ -53,15 +53,15 @@ pub fn positions(shape: &[u64]) -> impl Iterator<Item = Vec<u64>> + '_ {
 }
 
 impl Model {
-    pub fn leaf_shape(&self) -> &[u64] {
+    pub(crate) fn leaf_shape(&self) -> &[u64] {
         self.inner_shape.as_deref().unwrap_or(&self.file_shape)
     }
 
-    pub fn leaf_grid(&self) -> Vec<u64> {
+    pub(crate) fn leaf_grid(&self) -> Vec<u64> {
         self.padded_shape().iter().zip(self.leaf_shape()).map(|(n, leaf)| n / leaf).collect()
     }
 
-    pub fn padded_shape(&self) -> Vec<u64> {
+    pub(crate) fn padded_shape(&self) -> Vec<u64> {
         self.shape.iter().zip(&self.file_shape).map(|(n, file)| n.div_ceil(*file) * file).collect()
     }
 
@@ -75,14 +75,14 @@ impl Model {
     }
 
     /// The true element at a position, which may lie in the padding of a virtual chunk.
-    pub fn truth(&self, at: &[u64]) -> &[u8] {
+    pub(crate) fn truth(&self, at: &[u64]) -> &[u8] {
         let leaf: Vec<u64> = at.iter().zip(self.leaf_shape()).map(|(i, n)| i / n).collect();
         let is_inside = at.iter().zip(&self.shape).all(|(i, n)| i < n);
         if is_inside && !self.leaf_is_missing(&leaf) { self.item(at) } else { &self.fill }
     }
 
     /// True bytes of virtual chunk `idx`.
-    pub fn virtual_chunk(&self, idx: &[u64], chunk_shape: &[u64]) -> Vec<u8> {
+    pub(crate) fn virtual_chunk(&self, idx: &[u64], chunk_shape: &[u64]) -> Vec<u8> {
         positions(chunk_shape)
             .flat_map(|within| {
                 let at: Vec<u64> = (0..idx.len()).map(|a| idx[a] * chunk_shape[a] + within[a]).collect();
@@ -92,7 +92,7 @@ impl Model {
     }
 
     /// Some source file of the virtual chunk exists.
-    pub fn is_present(&self, idx: &[u64], chunk_shape: &[u64]) -> bool {
+    pub(crate) fn is_present(&self, idx: &[u64], chunk_shape: &[u64]) -> bool {
         let n_inner: Vec<u64> = self.file_shape.iter().zip(self.leaf_shape()).map(|(f, l)| f / l).collect();
         positions(chunk_shape).any(|within| {
             let at: Vec<u64> = (0..idx.len()).map(|a| idx[a] * chunk_shape[a] + within[a]).collect();
@@ -127,7 +127,7 @@ impl Model {
     }
 
     /// What the zarr room would say of it.
-    pub fn source_array(&self, path: &str) -> SourceArray {
+    pub(crate) fn source_array(&self, path: &str) -> SourceArray {
         SourceArray {
             path: path.into(),
             shape: self.shape.clone(),
@@ -145,7 +145,7 @@ impl Model {
     }
 
     /// The projection of a store that is this one array.
-    pub fn projection(&self, chunk_shape: &[u64], shard_shape: Option<Vec<u64>>) -> Projection {
+    pub(crate) fn projection(&self, chunk_shape: &[u64], shard_shape: Option<Vec<u64>>) -> Projection {
         Projection {
             arrays: vec![VirtualArray {
                 source: self.source_array(""),
@@ -159,7 +159,7 @@ impl Model {
     }
 
     /// Writes every file, through zarrs' own encoders.
-    pub fn write(&self, root: &Path) {
+    pub(crate) fn write(&self, root: &Path) {
         let leaf_shape = self.leaf_shape();
         for file in positions(&self.file_grid()) {
             let mut any = false;
@@ -180,7 +180,7 @@ impl Model {
     }
 
     /// The same for large models cut along the last axis alone, in chunks of one.
-    pub fn write_fast(&self, root: &Path) {
+    pub(crate) fn write_fast(&self, root: &Path) {
         let (n_epochs, item) = (self.shape[self.shape.len() - 1] as usize, self.item_bytes);
         for epoch in (0..n_epochs).filter(|&epoch| !self.missing.contains(&(epoch as u64))) {
             let bytes =
@@ -228,7 +228,7 @@ impl Model {
         CodecChain::from_metadata(&metadata).expect("supported")
     }
 
-    pub fn key(&self, file: &[u64]) -> String {
+    pub(crate) fn key(&self, file: &[u64]) -> String {
         let indices: Vec<String> = file.iter().map(u64::to_string).collect();
         let joined = indices.join(&self.key_encoding.separator.to_string());
         match self.key_encoding.style {

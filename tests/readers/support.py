@@ -188,7 +188,8 @@ class Expected:
         grid = json.loads((Path(view_folder) / "zarr.json").read_text())["chunk_grid"]
         values = source_array[...] if source_array.ndim else source_array[()]
         fill = source_array.fill_value
-        fill = np.zeros((), source_array.dtype)[()] if fill is None else fill
+        # Zarr v2 may leave the fill value open; zarr-python then fills in the type's own.
+        fill = source_array.metadata.dtype.default_scalar() if fill is None else fill
         return cls(np.asarray(values), np.asarray(fill, dtype=source_array.dtype), tuple(grid["configuration"]["chunk_shape"]))
 
     def grid(self):

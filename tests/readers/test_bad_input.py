@@ -18,7 +18,7 @@ LAYOUT = ["--chunks", "object=15,epoch=full"]
 @pytest.fixture
 def source(tmp_path):
     group = zarr.create_group(tmp_path / "s.zarr")
-    group.create_array("mag", data=np.zeros((60, 8), "f4"), chunks=(60, 1), dimension_names=("object", "epoch"))
+    group.create_array("mag", data=np.ones((60, 8), "f4"), chunks=(60, 1), dimension_names=("object", "epoch"))
     group.create_array("names", shape=(60, 8), chunks=(60, 1), dtype=str, dimension_names=("object", "epoch"))
     zarr.consolidate_metadata(tmp_path / "s.zarr")
     return tmp_path / "s.zarr"
@@ -132,7 +132,7 @@ def test_a_chunk_length_that_is_none(source, tmp_path, length):
     refuse(source, tmp_path / "view", "--chunks", f"object={length},epoch=full", says=["object"])
 
 
-@pytest.mark.parametrize("spec", ["object", "object=15,object=3", "=15", ",", "object=15;epoch=full"])
+@pytest.mark.parametrize("spec", ["object", "object=15,object=3", "=15", ","])
 def test_a_layout_that_cannot_be_parsed(source, tmp_path, spec):
     refuse(source, tmp_path / "view", "--chunks", spec, says=["chunks"])
 

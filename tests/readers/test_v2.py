@@ -107,14 +107,16 @@ def test_masking_by_fill_value_is_kept(tmp_path, fill):
         assert_open_zarr_identical(view, tmp_path / "v2.zarr")
 
 
-def test_an_explicit_fill_attribute_is_not_replaced(tmp_path):
+def test_fill_value_wins_over_a_fill_attribute_as_it_does_in_xarray(tmp_path):
     array = zarr.create_array(tmp_path / "v2.zarr/a", shape=(6, 5), chunks=(6, 1), dtype="i4", fill_value=0, zarr_format=2,
                               attributes={"_ARRAY_DIMENSIONS": ["object", "epoch"], "_FillValue": 7})  # fmt: skip
     zarr.create_group(tmp_path / "v2.zarr", zarr_format=2)
     array[...] = np.arange(30).reshape(6, 5)
+    zarr.consolidate_metadata(tmp_path / "v2.zarr")
     with mounted(tmp_path / "v2.zarr", *LAYOUT) as view:
+        assert_open_zarr_identical(view, tmp_path / "v2.zarr")
         attributes = json.loads((view / "a/zarr.json").read_text())["attributes"]
-        assert attributes["_FillValue"] == 7 and "_ARRAY_DIMENSIONS" not in attributes
+        assert attributes["_FillValue"] == 0 and "_ARRAY_DIMENSIONS" not in attributes
         assert zarr.open_array(view / "a", mode="r").metadata.dimension_names == ("object", "epoch")
 
 
