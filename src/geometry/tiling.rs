@@ -108,6 +108,27 @@ impl Tiling {
         &self.order
     }
 
+    /// How often a sweep over all tiles comes to a leaf, summed over leaves. With segments each visit takes one segment,
+    /// so that a leaf counts once.
+    pub fn leaf_visits(&self) -> u64 {
+        let along = |axis: &AxisTiling, leaf: u64, len: u64| match *axis {
+            AxisTiling::Source { .. } => len.div_ceil(leaf),
+            AxisTiling::Virtual(cuts) => {
+                let touched = |idx: u64| {
+                    let (start, end) = cuts.interval(idx);
+                    if start >= len { 0 } else { end.min(len).div_ceil(leaf) - start / leaf }
+                };
+                // The pattern repeats; a sample of it does for an axis of very many tiles.
+                let n = cuts.n();
+                let sample: u64 = (0..n.min(10_000)).map(touched).sum();
+                (u128::from(sample) * u128::from(n) / u128::from(n.clamp(1, 10_000))) as u64
+            }
+        };
+        (0..self.axes.len())
+            .map(|a| along(&self.axes[a], self.leaf_shape[a], self.shape[a]))
+            .fold(1, u64::saturating_mul)
+    }
+
     /// Every tile that holds a part of `region` (array coordinates; cut off at the array first).
     pub fn tiles_of(&self, region: &Region) -> Vec<TileId> {
         let region = region.clipped(&self.shape);

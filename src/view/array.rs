@@ -234,20 +234,20 @@ impl Rechunked {
         Ok(self.tiling.get_or_init(|| tiling))
     }
 
-    /// What reading it takes.
+    /// What reading it takes, within the memory allowed. Reads one chunk's header where that tells the block length.
     pub(super) fn cost(&self) -> super::ArrayCost {
         let source = &self.array.source;
         let leaf_bytes = self.reader.leaf_bytes();
         let first = Region::of_cell(&vec![0; source.shape.len()], &self.array.chunk_shape).clipped(&source.shape);
         let leaves = first.cells(&source.leaf_shape).n_elems();
-        let all: u64 = (0..source.shape.len())
-            .map(|a| source.shape[a].div_ceil(source.leaf_shape[a]))
-            .fold(1, u64::saturating_mul);
+        // Where even the header cannot be read, reading will say so; here it only means an estimate without blocks.
+        let tiling = if first.is_empty() { None } else { self.tiling(&first).ok() };
+        let part_bytes = tiling.map_or(leaf_bytes, |tiling| tiling.most_leaf_elems() * source.item_bytes as u64);
         super::ArrayCost {
             path: source.path.clone(),
             first_read_files: self.reader.files_of(&first).n_elems(),
-            first_read_decoded_bytes: leaves.saturating_mul(leaf_bytes),
-            sweep_decoded_bytes: all.saturating_mul(leaf_bytes),
+            first_read_decoded_bytes: leaves.saturating_mul(part_bytes),
+            sweep_decoded_bytes: tiling.map_or(0, Tiling::leaf_visits).saturating_mul(leaf_bytes),
         }
     }
 

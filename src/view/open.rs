@@ -35,9 +35,9 @@ pub struct ArrayCost {
     pub path: String,
     /// Source chunk files on which one virtual chunk draws.
     pub first_read_files: u64,
-    /// Most bytes decoded for one virtual chunk, if its source chunks must be decoded whole.
+    /// Bytes decoded for the first virtual chunk.
     pub first_read_decoded_bytes: u64,
-    /// Bytes decoded for every virtual chunk together, each source chunk once.
+    /// Bytes decoded for every virtual chunk in order: each source chunk as often as memory makes necessary.
     pub sweep_decoded_bytes: u64,
 }
 
@@ -77,7 +77,7 @@ impl View {
         }))
     }
 
-    /// What reading takes, per array: arithmetic, nothing is read.
+    /// What reading takes, per array: arithmetic, after a look at one source chunk of each.
     pub fn costs(&self) -> Vec<ArrayCost> {
         self.engine.arrays.iter().map(Rechunked::cost).collect()
     }
