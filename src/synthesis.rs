@@ -131,7 +131,10 @@ fn groups(ground: Ground<'_>, share: &LeafShare) -> Vec<Group> {
     let (_, boxes) = ground.tiling.boxes(share, &share.leaves.start);
     let (low, high) = if boxes.is_empty() { (0, 1) } else { ground.tiling.hull(&boxes) };
     let part_bytes = ((high - low) * ground.fill.len() as u64).max(1);
-    let most = (GROUP_BYTES / part_bytes).max(1);
+    // As many groups for each thread, or the last ones keep one thread waiting.
+    let threads = rayon::current_num_threads() as u64;
+    let n_groups = extents[axis].div_ceil((GROUP_BYTES / part_bytes).max(1)).next_multiple_of(threads);
+    let most = extents[axis].div_ceil(n_groups);
     let mut heads = share.leaves.clone();
     heads.end[axis] = heads.start[axis] + extents[axis].div_ceil(most);
     heads
