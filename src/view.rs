@@ -4,6 +4,7 @@
 //! any state per virtual chunk.
 
 mod array;
+mod builders;
 mod engine;
 mod error;
 mod host;

@@ -6,6 +6,7 @@
 
 use super::ViewError;
 use super::array::{Part, Rechunked};
+use super::builders::Builders;
 use super::journal::Journal;
 use super::tile::{Seam, Tile, TilePlan, is_held, strike_out};
 use crate::cache::{Cache, Ticket};
@@ -47,6 +48,7 @@ pub(super) struct Engine {
     flights: Mutex<Flights>,
     /// Held while a seam is looked up and created, so that two builders share it.
     seam_gate: Mutex<()>,
+    builders: Builders,
     pool: rayon::ThreadPool,
     slots: Slots,
     pub(super) counters: Arc<Counters>,
@@ -106,8 +108,6 @@ impl Engine {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|nth| format!("synthesis-{nth}"))
-            // Without a handler a panic in a pool thread would end the process, and the mount with it.
-            .panic_handler(|_| tracing::error!("a synthesis thread panicked; this is a bug"))
             .build()
             .map_err(|error| ViewError::Io(Arc::new(std::io::Error::other(error))))?;
         Ok(Arc::new(Engine {
@@ -115,6 +115,7 @@ impl Engine {
             cache: Cache::new(capacity_bytes),
             flights: Mutex::default(),
             seam_gate: Mutex::default(),
+            builders: Builders::start().map_err(|error| ViewError::Io(Arc::new(error)))?,
             pool,
             slots: Slots::new(scratch_bytes),
             counters,
@@ -336,8 +337,8 @@ impl Engine {
     fn submit(self: &Arc<Self>, array: u32, job: Vec<TilePlan>, bytes: u64) {
         let engine = Arc::clone(self);
         self.cache.request(bytes, move |ticket| {
-            let pool_owner = Arc::clone(&engine);
-            pool_owner.pool.spawn(move || engine.run(array, job, ticket));
+            let runner = Arc::clone(&engine);
+            engine.builders.submit(Box::new(move || runner.run(array, job, ticket)));
         });
     }
 
@@ -372,7 +373,7 @@ impl Engine {
             let Ok(tiling) = array.tiling(&plan.share.coverage) else { unreachable!("planning has chosen the tiling") };
             let ground =
                 Ground { reader: &array.reader, tiling, pieces: &array.pieces, fill: array.fill(), slots: &self.slots };
-            build(ground, &plan.share, &plan.hull, &targets, &|file| array.stamp_of(file))
+            self.pool.install(|| build(ground, &plan.share, &plan.hull, &targets, &|file| array.stamp_of(file)))
         };
         let is_hit = |region: &Region| failures.iter().any(|failure| !failure.region.intersect(region).is_empty());
         if !failures.is_empty() {
