@@ -256,6 +256,10 @@ impl ArrayReader {
                 self.count_decoded(end.div_ceil(RAW_BLOCK_BYTES) - start / RAW_BLOCK_BYTES, end - start);
                 Ok(())
             }
+            // Codecs expand what they cannot compress by little; more is damage, and must not become memory.
+            _ if len > self.leaf_bytes + self.leaf_bytes / 2 + (1 << 20) => {
+                Err(self.corrupt(file, format!("{len} encoded bytes for a chunk of {}", self.leaf_bytes)))
+            }
             LeafCodec::Blosc(_) if len >= HEADER_BYTES as u64 => {
                 let mut raw = [0; HEADER_BYTES];
                 self.pread(opened, file, offset, &mut raw)?;
@@ -267,10 +271,6 @@ impl ArrayReader {
                 self.read_blosc(opened, file, offset, &header, (start, end), out)
             }
             codec => {
-                // Codecs expand what they cannot compress by little; more is damage, and must not become memory.
-                if len > self.leaf_bytes + self.leaf_bytes / 2 + (1 << 20) {
-                    return Err(self.corrupt(file, format!("{len} encoded bytes for a chunk of {}", self.leaf_bytes)));
-                }
                 let mut encoded = vec![0; len as usize];
                 self.pread(opened, file, offset, &mut encoded)?;
                 let decoded = codec.decode(encoded, self.leaf_bytes).map_err(|why| self.corrupt(file, why))?;
