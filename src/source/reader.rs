@@ -6,9 +6,9 @@ use super::shard::{OpenShard, Shards};
 use super::{Counters, SourceError, Stamp};
 use crate::geometry::{Region, n_elems, ravel};
 use crate::zarr::{KeyStyle, SourceArray};
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -351,7 +351,9 @@ impl ArrayReader {
 
     fn open(&self, file: &[u64]) -> Result<Option<(File, Metadata)>, SourceError> {
         let path = self.directory.join(self.key(file));
-        match File::open(path).and_then(|opened| opened.metadata().map(|metadata| (opened, metadata))) {
+        // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
+        let nonblocking = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        match nonblocking.and_then(|opened| opened.metadata().map(|metadata| (opened, metadata))) {
             Ok(found) => {
                 Counters::add(&self.counters.files_opened, 1);
                 Ok(Some(found))

@@ -184,3 +184,55 @@ fn readers_of_a_source_that_falls_apart_get_the_truth_or_an_error() {
     run(&model(Codec::Zstd, false, [0, 1, 2]), &[7, 17, 6], 8_000, 2);
     run(&model(Codec::GzipThenCrc, true, [0, 1, 2]), &[301, 1, 5], 30_000, 1);
 }
+
+/// One uncompressed or compressed array of 64 x 64 float32 in a single source chunk, and a view of it by rows.
+fn one_chunk(codec: Codec, root: &Path, spoil: impl Fn(&Path)) -> std::sync::Arc<View> {
+    let mut model = model(codec, false, [0, 1, 2]);
+    (model.shape, model.file_shape) = (vec![64, 64, 1], vec![64, 64, 1]);
+    model.missing.clear();
+    model.data.truncate(64 * 64 * 4);
+    model.write(root);
+    spoil(&root.join("c/0/0/0"));
+    let options = Options { memory_bytes: 84 << 20, threads: 2, max_tile_bytes: None };
+    View::open(root, model.projection(&[1, 64, 1], None), options).expect("opens")
+}
+
+fn read(view: &View, name: &str) -> Result<Vec<u8>, ViewError> {
+    let (node, stat) = view.lookup(&view.root(), OsStr::new(name))?;
+    let (send, receive) = mpsc::channel();
+    view.read(&node, 0, stat.size_bytes, Box::new(move |bytes| drop(send.send(bytes.map(<[u8]>::to_vec)))));
+    receive.recv_timeout(Duration::from_secs(5)).expect("the read is answered")
+}
+
+#[test]
+fn a_named_pipe_in_the_source_is_an_error_and_no_hang() {
+    for codec in [Codec::Raw, Codec::Blosc { block_bytes: 512 }, Codec::Zstd] {
+        let store = tempfile::tempdir().expect("a directory");
+        let view = one_chunk(codec, store.path(), |file| {
+            std::fs::remove_file(file).expect("removed");
+            let made = std::process::Command::new("mkfifo").arg(file).status().expect("mkfifo runs");
+            assert!(made.success());
+        });
+        assert!(matches!(read(&view, "c.3.0.0"), Err(ViewError::Source(_))), "{codec:?}");
+    }
+}
+
+#[test]
+fn a_blosc_chunk_that_claims_gigabytes_is_refused_before_they_are_held() {
+    let store = tempfile::tempdir().expect("a directory");
+    let view = one_chunk(Codec::Blosc { block_bytes: 512 }, store.path(), |file| {
+        // A hole of 2 GiB between the first block and the others, by the header and the table.
+        let mut chunk = std::fs::read(file).expect("a chunk");
+        let claimed: u32 = 2 << 30;
+        chunk[12..16].copy_from_slice(&claimed.to_le_bytes());
+        for offset in chunk[20..16 + 4 * 32].chunks_exact_mut(4) {
+            offset.copy_from_slice(&(claimed - 1).to_le_bytes());
+        }
+        std::fs::write(file, chunk).expect("written");
+        let opened = std::fs::OpenOptions::new().write(true).open(file).expect("opens");
+        opened.set_len(u64::from(claimed)).expect("grows");
+    });
+    assert!(matches!(read(&view, "c.0.0.0"), Err(ViewError::Source(_))));
+    let peak_bytes = counts(&view)["memory"]["peak_rss_bytes"].as_u64().expect("a number");
+    assert!(peak_bytes < 256 << 20, "{peak_bytes}");
+}
