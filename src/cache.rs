@@ -86,6 +86,8 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Cache<K, V> {
     pub fn insert(&self, key: K, value: V) {
         let replaced = self.lock().entries.push(key, value);
         drop(replaced);
+        // What was being built could not make room; as an entry it can, and nothing else may ever be released.
+        self.grant();
     }
 
     /// Asks for `bytes` and calls `granted`, on this thread or on the one that makes room. Never blocks.
@@ -226,6 +228,16 @@ mod tests {
         assert!(small.try_recv().is_ok());
         drop(large);
         assert_eq!(cache.usage().used_bytes, 0);
+    }
+
+    #[test]
+    fn an_entry_makes_room_for_a_request_that_came_while_it_was_built() {
+        let cache = TestCache::new(100);
+        let built = take(&cache, 60).try_recv().expect("room");
+        let waiting = take(&cache, 50);
+        assert!(waiting.try_recv().is_err(), "nothing to evict yet");
+        cache.insert(1, Arc::new(built));
+        assert!(waiting.try_recv().is_ok(), "nobody would look again");
     }
 
     #[test]

@@ -293,8 +293,10 @@ fn segment_for(request: &TilingRequest<'_>, natural_bytes: u128) -> Option<u64> 
     let leaf_elems = request.order.n_elems();
     let local: Vec<u64> = (0..request.shape.len()).map(|a| request.piece_shape[a].min(request.leaf_shape[a])).collect();
     let (_, hull) = request.order.hull(&Region::whole(&local));
-    let fits =
-        |elems: u64| natural_bytes * u128::from(elems) / u128::from(leaf_elems) <= u128::from(request.max_tile_bytes);
+    let fits = |elems: u64| {
+        let bytes = natural_bytes.checked_mul(u128::from(elems)).map(|bytes| bytes / u128::from(leaf_elems));
+        bytes.is_some_and(|bytes| bytes <= u128::from(request.max_tile_bytes))
+    };
     // Twice the hull keeps most pieces out of the seams; once is the least that keeps a piece within two segments.
     [hull.saturating_mul(2), hull]
         .into_iter()
@@ -322,15 +324,21 @@ fn grow_over_seams(mut axes: Vec<AxisTiling>, request: &TilingRequest<'_>) -> Ve
     axes
 }
 
-/// Bytes of the largest tile (all segments).
+/// What the last virtual chunk of an axis reaches beyond it; held like the rest.
+fn padding(len: u64, chunk: u64) -> u64 {
+    len.div_ceil(chunk).saturating_mul(chunk).saturating_sub(len)
+}
+
+/// Bytes of the largest tile (all segments), padding included.
 fn tile_bytes(axes: &[AxisTiling], request: &TilingRequest<'_>) -> u128 {
     axes.iter()
-        .map(|axis| match *axis {
+        .zip(request.chunk_shape)
+        .map(|(axis, &wanted)| match *axis {
             AxisTiling::Source { len, chunk, group } => {
                 let longest = if group % chunk == 0 { group } else { (group / chunk + 1).saturating_mul(chunk) };
-                longest.min(len)
+                longest.min(len).saturating_add(padding(len, wanted))
             }
-            AxisTiling::Virtual(cuts) => cuts.step.min(cuts.len),
+            AxisTiling::Virtual(cuts) => cuts.step.min(cuts.len.saturating_add(padding(cuts.len, wanted))),
         })
         .fold(u128::from(request.item_bytes), |bytes, len| bytes.saturating_mul(u128::from(len)))
 }

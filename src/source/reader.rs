@@ -6,9 +6,9 @@ use super::shard::{OpenShard, Shards};
 use super::{Counters, SourceError, Stamp};
 use crate::geometry::{Region, n_elems, ravel};
 use crate::zarr::{KeyStyle, SourceArray};
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -256,6 +256,10 @@ impl ArrayReader {
                 self.count_decoded(end.div_ceil(RAW_BLOCK_BYTES) - start / RAW_BLOCK_BYTES, end - start);
                 Ok(())
             }
+            // Codecs expand what they cannot compress by little; more is damage, and must not become memory.
+            _ if len > self.leaf_bytes + self.leaf_bytes / 2 + (1 << 20) => {
+                Err(self.corrupt(file, format!("{len} encoded bytes for a chunk of {}", self.leaf_bytes)))
+            }
             LeafCodec::Blosc(_) if len >= HEADER_BYTES as u64 => {
                 let mut raw = [0; HEADER_BYTES];
                 self.pread(opened, file, offset, &mut raw)?;
@@ -267,10 +271,6 @@ impl ArrayReader {
                 self.read_blosc(opened, file, offset, &header, (start, end), out)
             }
             codec => {
-                // Codecs expand what they cannot compress by little; more is damage, and must not become memory.
-                if len > self.leaf_bytes + self.leaf_bytes / 2 + (1 << 20) {
-                    return Err(self.corrupt(file, format!("{len} encoded bytes for a chunk of {}", self.leaf_bytes)));
-                }
                 let mut encoded = vec![0; len as usize];
                 self.pread(opened, file, offset, &mut encoded)?;
                 let decoded = codec.decode(encoded, self.leaf_bytes).map_err(|why| self.corrupt(file, why))?;
@@ -351,7 +351,9 @@ impl ArrayReader {
 
     fn open(&self, file: &[u64]) -> Result<Option<(File, Metadata)>, SourceError> {
         let path = self.directory.join(self.key(file));
-        match File::open(path).and_then(|opened| opened.metadata().map(|metadata| (opened, metadata))) {
+        // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
+        let nonblocking = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        match nonblocking.and_then(|opened| opened.metadata().map(|metadata| (opened, metadata))) {
             Ok(found) => {
                 Counters::add(&self.counters.files_opened, 1);
                 Ok(Some(found))

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Rela
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// How often a read may find that what was built for it has been evicted before it could be answered.
-const MAX_ROUNDS: u32 = 64;
+/// How often in a row a read may find that what was built for it has been evicted before it could use any of it.
+const MAX_FRUITLESS: u32 = 64;
 /// Tiles that one read sets going at once.
 const MAX_TILES_PER_ROUND: usize = 64;
 
@@ -84,7 +84,10 @@ struct ReadState {
     next: usize,
     /// Bytes so far, where the read has several parts.
     out: Vec<u8>,
-    rounds: u32,
+    /// It was parked before.
+    was_parked: bool,
+    /// Rounds since the last part came.
+    fruitless: u32,
     reply: Reply,
 }
 
@@ -130,7 +133,7 @@ impl Engine {
         match self.arrays[array as usize].parts(file, start, end) {
             Err(error) => self.answer(reply, Err(error)),
             Ok(parts) => {
-                let state = ReadState { parts, next: 0, out: Vec::new(), rounds: 0, reply };
+                let state = ReadState { parts, next: 0, out: Vec::new(), was_parked: false, fruitless: 0, reply };
                 let read = Arc::new(Read { array, state: Mutex::new(None), outstanding: AtomicUsize::new(0) });
                 self.advance(&read, state, None);
             }
@@ -158,7 +161,12 @@ impl Engine {
                 Err(error) => return self.answer(state.reply, Err(error.into())),
             }
         } else {
-            match self.collect(read.array, &mut state, outcome) {
+            let before = state.next;
+            let collected = self.collect(read.array, &mut state, outcome);
+            if state.next > before {
+                state.fruitless = 0;
+            }
+            match collected {
                 Ok(()) if state.next == state.parts.len() => {
                     let out = std::mem::take(&mut state.out);
                     return self.answer_hit(state, Ok(&out));
@@ -170,8 +178,8 @@ impl Engine {
         if let Some(error) = outcome.and_then(|outcome| self.failure(array, &state, outcome)) {
             return self.answer(state.reply, Err(error));
         }
-        state.rounds += 1;
-        if state.rounds > MAX_ROUNDS {
+        state.fruitless += 1;
+        if state.fruitless > MAX_FRUITLESS {
             return self.answer(state.reply, Err(ViewError::Starved { array: array.path().to_owned() }));
         }
         if let Err((reply, error)) = self.park(read, state) {
@@ -252,13 +260,16 @@ impl Engine {
     }
 
     /// Parks a read at the tiles that it lacks, and sets those going that nobody builds yet.
-    fn park(self: &Arc<Self>, read: &Arc<Read>, state: ReadState) -> Result<(), (Reply, SourceError)> {
+    fn park(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState) -> Result<(), (Reply, SourceError)> {
         let array = &self.arrays[read.array as usize];
         let mut lacking: Vec<(TileId, Region)> = Vec::new();
         let mut wanted = Vec::new();
+        // What comes too early is evicted again: where that happened, ask for the tiles of one part at a time. Their
+        // requests then follow each other, and nobody else's makes room in between.
+        let max_tiles = if state.fruitless > 1 { 1 } else { MAX_TILES_PER_ROUND };
         for part in &state.parts[state.next..] {
             let Part::Piece(placed) = *part else { continue };
-            if lacking.len() >= MAX_TILES_PER_ROUND {
+            if lacking.len() >= max_tiles {
                 break;
             }
             wanted.push(placed.piece);
@@ -285,6 +296,7 @@ impl Engine {
             return Ok(());
         }
         self.totals.waiting.fetch_add(1, Relaxed);
+        state.was_parked = true;
         *lock(&read.state) = Some(state);
         let mut mine = Vec::new();
         {
@@ -344,6 +356,8 @@ impl Engine {
 
     /// Builds the tiles of a job one after the other, each on all threads, and answers the reads parked at them.
     fn run(self: &Arc<Self>, array: u32, job: Vec<TilePlan>, mut ticket: Ticket) {
+        // Kept to the end: what one tile of the job begins, another completes. Their memory is counted already.
+        let mut seams = Vec::new();
         for plan in job {
             let tile = plan.tile;
             let began = Instant::now();
@@ -358,6 +372,7 @@ impl Engine {
                 self.journal.record(failure.error.to_string());
             }
             self.land(array, &outcome);
+            seams.extend(outcome.seams);
         }
     }
 
@@ -423,7 +438,7 @@ impl Engine {
     }
 
     fn answer_hit(&self, state: ReadState, bytes: Result<&[u8], ViewError>) {
-        if state.rounds == 0 {
+        if !state.was_parked {
             self.totals.hits.fetch_add(1, Relaxed);
         }
         self.answer(state.reply, bytes);

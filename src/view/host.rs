@@ -3,10 +3,10 @@
 use super::{Stat, ViewError};
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
+use std::fs::{Metadata, OpenOptions};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,9 +55,12 @@ impl From<&Metadata> for HostStamp {
 /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
 pub(super) fn read(path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Result<Vec<u8>, ViewError> {
     // A file that could be looked up and is gone now has changed; it must not look absent.
-    let file = File::open(path).map_err(|error| match ViewError::from_host(error) {
-        ViewError::NotFound => ViewError::Stale,
-        other => other,
+    // And opening a named pipe must not wait for a writer.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| {
+        match ViewError::from_host(error) {
+            ViewError::NotFound => ViewError::Stale,
+            other => other,
+        }
     })?;
     let metadata = file.metadata().map_err(|error| ViewError::Io(Arc::new(error)))?;
     if HostStamp::from(&metadata) != *stamp {

@@ -14,6 +14,9 @@ use std::sync::Arc;
 const BASE_BYTES: u64 = 48 << 20;
 /// Less than this for tiles is no cache.
 const MIN_CACHE_BYTES: u64 = 24 << 20;
+/// The least cache with [`Options::max_tile_bytes`], and how many such tiles it holds.
+const SMALL_CACHE_BYTES: u64 = 64 << 10;
+const SMALL_CACHE_TILES: u64 = 8;
 /// Pieces of virtual chunks are no larger: a slab of a huge chunk at a time.
 const MAX_PIECE_BYTES: u64 = 32 << 20;
 
@@ -24,7 +27,8 @@ pub struct Options {
     pub memory_bytes: u64,
     /// Threads that decode.
     pub threads: usize,
-    /// Tiles are no larger than this even where memory allows; tests make seams and slabs of small stores with it.
+    /// Tiles are no larger than this even where memory allows, and the cache holds but a few; tests make seams and
+    /// slabs of small stores with it, and turn the cache over.
     pub max_tile_bytes: Option<u64>,
 }
 
@@ -157,6 +161,8 @@ impl Memory {
         let wanted = group_bytes.saturating_mul(options.threads.max(1) as u64);
         let scratch_bytes = wanted.min((options.memory_bytes / 4).max(group_bytes));
         let cache_bytes = options.memory_bytes.saturating_sub(BASE_BYTES + scratch_bytes).max(MIN_CACHE_BYTES);
+        let small = options.max_tile_bytes.map(|bytes| bytes.saturating_mul(SMALL_CACHE_TILES).max(SMALL_CACHE_BYTES));
+        let cache_bytes = cache_bytes.min(small.unwrap_or(u64::MAX));
         // A third: while one tile is built, another is read and a third may be evicted.
         let max_tile_bytes = (cache_bytes / 3).min(options.max_tile_bytes.unwrap_or(u64::MAX));
         let limits = Limits { max_tile_bytes, max_piece_bytes: MAX_PIECE_BYTES.min(max_tile_bytes / 4) };

@@ -4,4 +4,5 @@ mod cli;
 mod counting;
 mod reference;
 mod stores;
+mod stress;
 mod support;

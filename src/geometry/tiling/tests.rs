@@ -86,3 +86,31 @@ fn the_reference_store_is_entered_block_by_block() {
     let object_810 = Region { start: vec![810, 0, 0, 0], end: vec![825, 40, 2, 100] };
     assert_eq!(tiling.tiles_of(&object_810), [TileId(0), TileId(1)], "block 0 ends in object 819");
 }
+
+#[test]
+fn padding_counts_as_memory() {
+    // A column of a million rows in virtual chunks a thousand wide: 4 MB of elements, 4 GB as they are held.
+    let (shape, leaf, chunk) = ([1_000_000, 1], [10_000, 1], [1_000_000, 1_000]);
+    let max_tile_bytes = 8 << 20;
+    let pieces = Pieces::new(&shape, &chunk, 4, max_tile_bytes / 4).expect("fits");
+    for block_elems in [None, Some(1_000)] {
+        let tiling = Tiling::new(&TilingRequest {
+            shape: &shape,
+            leaf_shape: &leaf,
+            order: &EncodedOrder::new(&leaf, &[0, 1]),
+            chunk_shape: &chunk,
+            piece_shape: pieces.piece_shape(),
+            item_bytes: 4,
+            block_elems,
+            max_tile_bytes,
+            small_tile_bytes: 1 << 20,
+        })
+        .expect("fits");
+        for tile in (0..tiling.n_tiles()).map(TileId) {
+            let hull = pieces.touched(&tiling.share(tile).coverage);
+            let held: u64 = hull.positions().map(|at| pieces.region_bytes(&pieces.piece_region_at(&at))).sum();
+            // Seams at both ends included.
+            assert!(held <= 2 * max_tile_bytes, "{tile:?} holds {held} bytes");
+        }
+    }
+}
