@@ -2,6 +2,7 @@
 
 use super::ViewError;
 use super::stamps::Stamps;
+use super::tile::SLOT_BYTES;
 use crate::geometry::{EncodedOrder, Pieces, Region, TileId, Tiling, TilingRequest, n_elems, ravel, unravel};
 use crate::source::{ArrayReader, Counters, SourceError, Stamp};
 use crate::zarr::{Encoding, VirtualArray};
@@ -212,19 +213,24 @@ impl Rechunked {
             }
         }
         let source = &self.array.source;
+        let item_bytes = source.item_bytes as u64;
         let order: Vec<usize> = match &source.encoding {
             Encoding::Linear { order, .. } => order.clone(),
             Encoding::Opaque { .. } => (0..source.shape.len()).collect(),
         };
+        // Small pieces take more bookkeeping than bytes.
+        let piece_bytes = n_elems(self.pieces.piece_shape()).map_or(u64::MAX, |n| n.saturating_mul(item_bytes));
+        let held_bytes = u128::from(piece_bytes) + u128::from(SLOT_BYTES);
+        let max_tile_bytes = u128::from(self.limits.max_tile_bytes) * u128::from(piece_bytes) / held_bytes;
         let tiling = Tiling::new(&TilingRequest {
             shape: &source.shape,
             leaf_shape: &source.leaf_shape,
             order: &EncodedOrder::new(&source.leaf_shape, &order),
             chunk_shape: &self.array.chunk_shape,
             piece_shape: self.pieces.piece_shape(),
-            item_bytes: source.item_bytes as u64,
+            item_bytes,
             block_elems,
-            max_tile_bytes: self.limits.max_tile_bytes,
+            max_tile_bytes: max_tile_bytes as u64,
             small_tile_bytes: SMALL_TILE_BYTES,
         });
         let tiling = tiling.ok_or_else(|| SourceError::Unsupported {

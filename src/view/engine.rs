@@ -8,7 +8,7 @@ use super::ViewError;
 use super::array::{Part, Rechunked};
 use super::builders::Builders;
 use super::journal::Journal;
-use super::tile::{Seam, Tile, TilePlan, is_held, strike_out};
+use super::tile::{ENTRY_BYTES, Seam, Tile, TilePlan, is_held, strike_out};
 use crate::cache::{Cache, Ticket};
 use crate::geometry::{Region, TileId};
 use crate::source::{Counters, SourceError};
@@ -418,7 +418,7 @@ impl Engine {
         }
         let n_bytes = array.pieces.region_bytes(&array.pieces.piece_region(piece));
         let bytes = filled(n_bytes as usize, array.fill()).into_boxed_slice();
-        let seam = Arc::new(Seam::new(needed.to_vec(), bytes, ticket.split(n_bytes)));
+        let seam = Arc::new(Seam::new(needed.to_vec(), bytes, ticket.split(n_bytes + ENTRY_BYTES)));
         self.cache.insert(key, Entry::Seam(Arc::clone(&seam)));
         seam
     }

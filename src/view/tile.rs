@@ -4,12 +4,15 @@ use super::array::Rechunked;
 use crate::cache::Ticket;
 use crate::geometry::{LeafShare, Region, TileId, ravel, unravel};
 use crate::source::SourceError;
+use crate::synthesis::Target;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Marks a piece of a tile's hull that the tile does not hold.
 const NO_SLOT: u64 = u64::MAX;
-/// Bytes of bookkeeping per piece of a tile's hull.
-const SLOT_BYTES: u64 = size_of::<u64>() as u64;
+/// Bytes of bookkeeping per piece of a tile's hull: its slot, and its target while the tile is built.
+pub(super) const SLOT_BYTES: u64 = (size_of::<u64>() + size_of::<Option<Target<'_>>>()) as u64;
+/// Bytes of bookkeeping per entry of the cache, allocations of a few bytes each included.
+pub(super) const ENTRY_BYTES: u64 = 512;
 
 /// Which pieces a tile holds whole, which it shares with others, and what memory that takes.
 #[derive(Debug)]
@@ -61,6 +64,7 @@ impl TilePlan {
                 plan.bytes += bytes;
             } else if tiles.contains(&tile) {
                 let piece = ravel(&indices, pieces.piece_grid());
+                let bytes = bytes + ENTRY_BYTES;
                 if plan.seam_bytes + bytes <= max_seam_bytes || wanted.contains(&piece) {
                     plan.seam_bytes += bytes;
                     plan.seams.push((piece, tiles));
@@ -78,7 +82,7 @@ impl TilePlan {
 
     /// The tile's own memory.
     pub(super) fn tile_bytes(&self) -> u64 {
-        self.bytes + self.slots.len() as u64 * SLOT_BYTES
+        self.bytes + self.slots.len() as u64 * SLOT_BYTES + ENTRY_BYTES
     }
 }
 

@@ -236,3 +236,77 @@ fn a_blosc_chunk_that_claims_gigabytes_is_refused_before_they_are_held() {
     let peak_bytes = counts(&view)["memory"]["peak_rss_bytes"].as_u64().expect("a number");
     assert!(peak_bytes < 256 << 20, "{peak_bytes}");
 }
+
+#[test]
+fn a_million_small_chunks_are_listed_and_read_within_the_memory_allowed() {
+    // Two source chunks of a view of 10^9 virtual ones; the others are absent.
+    let store = tempfile::tempdir().expect("a directory");
+    let model = Model {
+        shape: vec![1_000_000, 1_000, 10],
+        file_shape: vec![1_000, 1_000, 10],
+        order: vec![0, 1, 2],
+        ..model(Codec::Raw, false, [0, 1, 2])
+    };
+    for file in ["c/0/0/0", "c/600/0/0"] {
+        std::fs::create_dir_all(store.path().join(file).parent().expect("a folder")).expect("made");
+        let chunk: Vec<u8> = (0..10_000_000u32).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(store.path().join(file), chunk).expect("written");
+    }
+    let began = Instant::now();
+    let memory_bytes = 256 << 20;
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None };
+    let view = View::open(store.path(), model.projection(&[1, 1, 10], None), options).expect("opens");
+    assert!(began.elapsed() < Duration::from_millis(200), "opening takes {:?}", began.elapsed());
+
+    let rss = || counts(&view)["memory"]["rss_bytes"].as_u64().expect("a number");
+    let (began, before) = (Instant::now(), rss());
+    let mut from = 3 + 600_500_000;
+    view.list(&view.root(), from, &mut |entry| {
+        assert_eq!(entry.name, OsStr::new("c.600500.0.0"));
+        from = entry.next;
+        false
+    })
+    .expect("lists");
+    assert!(began.elapsed() < Duration::from_millis(200), "listing from the middle takes {:?}", began.elapsed());
+    let mut n = 0;
+    view.list(&view.root(), 0, &mut |_| {
+        n += 1;
+        n < 1_000_000
+    })
+    .expect("lists");
+    assert_eq!(n, 1_000_000);
+    assert!(rss() < before + (8 << 20), "listing takes {} bytes", rss() - before);
+
+    for (object, value) in (0..1_000).step_by(7).flat_map(|object| [(object, 0), (object, 500), (object, 999)]) {
+        let bytes = read(&view, &format!("c.{object}.{value}.0")).expect("reads");
+        let first = (object * 1_000 + value) * 10;
+        let truth: Vec<u8> = (first..first + 10).flat_map(u32::to_le_bytes).collect();
+        assert_eq!(bytes, truth);
+    }
+    let peak_bytes = counts(&view)["memory"]["peak_rss_bytes"].as_u64().expect("a number");
+    assert!(peak_bytes < memory_bytes, "{}", counts(&view));
+}
+
+#[test]
+fn the_bookkeeping_of_tiny_chunks_is_within_the_memory_allowed() {
+    let store = tempfile::tempdir().expect("a directory");
+    let model = Model {
+        shape: vec![2_048, 2_048],
+        file_shape: vec![2_048, 2_048],
+        order: vec![0, 1],
+        item_bytes: 1,
+        fill: vec![0],
+        data: (0..2_048 * 2_048u32).map(|i| (i / 7) as u8).collect(),
+        missing: Vec::new(),
+        ..model(Codec::Zstd, false, [0, 1, 2])
+    };
+    model.write(store.path());
+    let memory_bytes = 96 << 20;
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None };
+    let view = View::open(store.path(), model.projection(&[1, 1], None), options).expect("opens");
+    for at in (0..2_048).step_by(300) {
+        assert_eq!(read(&view, &format!("c.{at}.{at}")).expect("reads"), model.virtual_chunk(&[at, at], &[1, 1]));
+    }
+    let after = counts(&view);
+    assert!(after["memory"]["peak_rss_bytes"].as_u64() < Some(memory_bytes), "{after}");
+}
