@@ -5,3 +5,4 @@ mod counting;
 mod reference;
 mod stores;
 mod support;
+mod tidy;
