@@ -3,6 +3,7 @@
 mod cli;
 mod counting;
 mod reference;
+mod semantics;
 mod stores;
 mod support;
 mod tidy;
