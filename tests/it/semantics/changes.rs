@@ -62,3 +62,17 @@ fn a_source_chunk_not_yet_looked_at_is_shown_as_it_is_when_it_is() {
     fs::write(source_chunk(&store, 2), 7f32.to_le_bytes().repeat(N_OBJECTS as usize)).unwrap();
     assert_eq!(fs::read(lightcurves(&store).join("c.0.1")).unwrap()[..4], 7f32.to_le_bytes());
 }
+
+#[test]
+fn a_virtual_chunk_keeps_its_fill_value_where_a_source_chunk_came_late() {
+    if cannot_mount() {
+        return;
+    }
+    let store = Store::new();
+    let (_mount, _) = store.mount_as(&PAIRS);
+    let chunk = lightcurves(&store).join("c.0.2");
+    assert!(fs::metadata(&chunk).is_ok());
+    fs::write(source_chunk(&store, N_EPOCHS - 1), 7f32.to_le_bytes().repeat(N_OBJECTS as usize)).unwrap();
+    // Read for the first time: its second epoch was absent when looked at, and is so still.
+    assert_eq!(fs::read(&chunk).unwrap(), pair_bytes(2));
+}
