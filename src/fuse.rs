@@ -1,6 +1,7 @@
 //! The mount: unpack a request, ask the view, reply. No decisions of its own.
 
 pub mod device;
+mod entries;
 mod errno;
 pub mod holders;
 mod inodes;
@@ -10,27 +11,22 @@ pub mod session;
 pub mod signals;
 pub mod unmount;
 
-use crate::view::{Node, Stat, View, ViewError};
+use crate::view::View;
+use entries::{BLOCK_BYTES, HOST_TTL, ttl};
+use errno::guarded;
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
     Request, TimeOrNow, WriteFlags,
 };
 use inodes::Inodes;
 use std::ffi::OsStr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-/// How long the kernel may keep what cannot change while mounted. (`Duration::MAX` overflows in the kernel.)
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-/// How long it may keep what is shown as it is in the source.
-const HOST_TTL: Duration = Duration::from_secs(2);
 /// The extended attribute of the root that tells what the mount has done.
 pub const STATUS_ATTRIBUTE: &str = "user.rechunkfs.status";
-/// CPython sizes its read buffer by this; larger would turn reads of small inner chunks into large ones.
-const BLOCK_BYTES: u32 = 4096;
 /// Requests that the kernel sends ahead; beyond 64 others measured no gain.
 const MAX_BACKGROUND: u16 = 64;
 
@@ -49,70 +45,6 @@ impl FileSystem {
     pub fn new(view: Arc<View>) -> Self {
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         FileSystem { view, inodes: Inodes::default(), owner, no_open: false, no_opendir: false }
-    }
-
-    fn attributes(&self, inode: u64, stat: Stat) -> FileAttr {
-        let nanoseconds = u64::try_from(stat.mtime_ns).unwrap_or(0);
-        let time: SystemTime = UNIX_EPOCH + Duration::from_nanos(nanoseconds);
-        FileAttr {
-            ino: INodeNo(inode),
-            size: stat.size_bytes,
-            blocks: stat.size_bytes.div_ceil(512),
-            atime: time,
-            mtime: time,
-            ctime: time,
-            crtime: time,
-            kind: if stat.is_directory { FileType::Directory } else { FileType::RegularFile },
-            perm: if stat.is_directory { 0o555 } else { 0o444 },
-            nlink: if stat.is_directory { 2 } else { 1 },
-            uid: self.owner.0,
-            gid: self.owner.1,
-            rdev: 0,
-            blksize: BLOCK_BYTES,
-            flags: 0,
-        }
-    }
-
-    /// A successful look-up of nothing: unlike ENOENT, the kernel remembers it.
-    fn negative(&self) -> FileAttr {
-        self.attributes(0, Stat { is_directory: false, size_bytes: 0, mtime_ns: 0 })
-    }
-
-    fn node(&self, inode: INodeNo) -> Result<Node, ViewError> {
-        self.inodes.node(inode.0).ok_or(ViewError::Stale)
-    }
-
-    fn lookup_entry(&self, parent: INodeNo, name: &OsStr) -> Result<(FileAttr, Duration), ViewError> {
-        let parent = self.node(parent)?;
-        match self.view.lookup(&parent, name) {
-            Ok((node, stat)) => Ok((self.attributes(self.inodes.remember(&node), stat), ttl(&node))),
-            Err(ViewError::NotFound) => {
-                Ok((self.negative(), if self.view.is_settled(&parent) { FOREVER } else { HOST_TTL }))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn fresh_attributes(&self, inode: INodeNo) -> Result<(FileAttr, Duration), ViewError> {
-        let node = self.node(inode)?;
-        let (node, stat) = self.view.restat(&node)?;
-        self.inodes.renew(inode.0, &node);
-        Ok((self.attributes(inode.0, stat), ttl(&node)))
-    }
-}
-
-/// How long the kernel may keep an entry and its attributes.
-fn ttl(node: &Node) -> Duration {
-    match node {
-        Node::Document(_) | Node::Chunk { .. } => FOREVER,
-        Node::Directory(_) | Node::Host { .. } => HOST_TTL,
-    }
-}
-
-/// A panic must not take the session's thread with it: the reply, dropped on the way, has then answered EIO.
-fn guarded(body: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(body)).is_err() {
-        tracing::error!("a request panicked and was answered with EIO; this is a bug");
     }
 }
 

@@ -14,6 +14,7 @@ mod stamps;
 mod status;
 mod tile;
 
+pub use crate::source::SourceError;
 pub use engine::Reply;
 pub use error::ViewError;
 pub use open::{ArrayCost, Options};

@@ -1,8 +1,8 @@
-//! Every error to its errno, in one exhaustive match.
+//! Every error to its errno, in one exhaustive match; a panic to EIO.
 
-use crate::source::SourceError;
-use crate::view::ViewError;
+use crate::view::{SourceError, ViewError};
 use fuser::Errno;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// For look-ups: absence is ENOENT, and nothing else is.
 pub(super) fn of(error: &ViewError) -> Errno {
@@ -48,6 +48,13 @@ fn of_io(error: &std::io::Error) -> Errno {
             | libc::ESTALE),
         ) => Errno::from_i32(code),
         _ => Errno::EIO,
+    }
+}
+
+/// A panic must not take the session's thread with it: the reply, dropped on the way, has then answered EIO.
+pub(super) fn guarded(body: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        tracing::error!("a request panicked and was answered with EIO; this is a bug");
     }
 }
 

@@ -3,6 +3,8 @@
 mod cli;
 mod counting;
 mod reference;
+mod semantics;
 mod stores;
 mod stress;
 mod support;
+mod tidy;

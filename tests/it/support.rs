@@ -78,15 +78,20 @@ impl Store {
 
     /// Mounts `epochs.zarr` at `objects.zarr`, in the background.
     pub(crate) fn mount(&self, flags: &[&str]) -> Mount<'_> {
-        let mut arguments = vec!["mount", "epochs.zarr", "objects.zarr", "--along", "epoch"];
-        arguments.extend(flags);
+        self.mount_as(&[&["--along", "epoch"], flags].concat()).0
+    }
+
+    /// The same in a layout of the test's own, with what was said.
+    #[track_caller]
+    pub(crate) fn mount_as(&self, flags: &[&str]) -> (Mount<'_>, Finished) {
         let mount = Mount { store: self };
-        self.run(&arguments).assert_success();
-        mount
+        let said = self.run(&[&["mount", "epochs.zarr", "objects.zarr"], flags].concat()).assert_success();
+        (mount, said)
     }
 }
 
-fn array_json(data_type: &str, shape: &[u64], chunks: &[u64], dimensions: &[&str]) -> String {
+/// The document of an uncompressed array.
+pub(crate) fn array_json(data_type: &str, shape: &[u64], chunks: &[u64], dimensions: &[&str]) -> String {
     serde_json::json!({
         "zarr_format": 3,
         "node_type": "array",
@@ -204,11 +209,15 @@ pub(crate) struct Mount<'a> {
 }
 
 impl Mount<'_> {
+    /// What `status` says.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let status = self.store.run(&["status", "objects.zarr", "--json"]).assert_success();
+        serde_json::from_str(&status.stdout).unwrap()
+    }
+
     /// The daemon, as `status` has it.
     pub(crate) fn pid(&self) -> u32 {
-        let status = self.store.run(&["status", "objects.zarr", "--json"]).assert_success();
-        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
-        u32::try_from(status["pid"].as_u64().unwrap()).unwrap()
+        u32::try_from(self.status()["pid"].as_u64().unwrap()).unwrap()
     }
 
     pub(crate) fn unmount(&self, flags: &[&str]) -> Finished {
