@@ -1,5 +1,7 @@
 //! Reading one source array: the state of its files, and parts of its leaf chunks.
 
+mod decode;
+
 use super::blosc::{HEADER_BYTES, Header};
 use super::codecs::{IndexCodec, LeafCodec, leaf_bytes};
 use super::shard::{OpenShard, Shards};
@@ -44,11 +46,17 @@ pub struct ArrayReader {
 }
 
 impl ArrayReader {
-    /// Prepares to read `array` of the store at `root`. Reads nothing.
+    /// Prepares to read `array` of the store at `root`. Reads nothing. Of a sharded array, up to `max_open_shards` files
+    /// are kept open.
     ///
     /// # Errors
     /// Where a codec cannot be built, or sizes pass what can be addressed.
-    pub fn new(root: &Path, array: &SourceArray, counters: Arc<Counters>) -> Result<Self, SourceError> {
+    pub fn new(
+        root: &Path,
+        array: &SourceArray,
+        max_open_shards: usize,
+        counters: Arc<Counters>,
+    ) -> Result<Self, SourceError> {
         let refuse = |why: String| SourceError::Unsupported { array: array.path.clone(), why };
         let codec = LeafCodec::new(array)?;
         let inner_grid: Vec<u64> =
@@ -62,7 +70,7 @@ impl ArrayReader {
             Some(sharding) => {
                 n_inner.ok_or_else(|| refuse(format!("more than {MAX_INNER_CHUNKS} inner chunks in a shard")))?;
                 let index = IndexCodec::new(&sharding.index_codecs, &inner_grid).map_err(refuse)?;
-                Some(Shards::new(sharding.index_at_end, index))
+                Some(Shards::new(sharding.index_at_end, index, max_open_shards))
             }
         };
         let leaf_bytes = leaf_bytes(array);
@@ -216,11 +224,12 @@ impl ArrayReader {
             };
             let within: Vec<u64> = leaf.iter().zip(&self.inner_grid).map(|(leaf, inner)| leaf % inner).collect();
             let slot = shard.slots.get(ravel(&within, &self.inner_grid) as usize).copied().flatten();
-            if let Some((offset, len)) = slot {
-                self.read_encoded(&shard.file, file, offset, len, range, out)?;
-            }
+            let outcome = match slot {
+                Some((offset, len)) => self.read_encoded(&shard.file, file, offset, len, range, out),
+                None => Ok(()),
+            };
             self.check_unchanged(&shard.file, file, expected)?;
-            return Ok(slot.is_some());
+            return outcome.map(|()| slot.is_some());
         }
         let (opened, metadata) = self.open(file)?.ok_or_else(|| self.changed(file))?;
         if Stamp::of(&metadata) != expected {
@@ -230,109 +239,6 @@ impl ArrayReader {
         // A file that is being rewritten decodes to nonsense: that it changed is the better answer.
         self.check_unchanged(&opened, file, expected)?;
         outcome.map(|()| true)
-    }
-
-    /// Decodes elements `range` of the leaf whose encoded bytes lie at `offset..offset + len` of `opened`.
-    fn read_encoded(
-        &self,
-        opened: &File,
-        file: &[u64],
-        offset: u64,
-        len: u64,
-        range: (u64, u64),
-        out: &mut [u8],
-    ) -> Result<(), SourceError> {
-        let item_bytes = self.array.item_bytes as u64;
-        let (start, end) = (range.0 * item_bytes, range.1 * item_bytes);
-        match &self.codec {
-            LeafCodec::Raw => {
-                if len != self.leaf_bytes {
-                    return Err(self.corrupt(
-                        file,
-                        format!("an uncompressed chunk of {len} bytes where {} are expected", self.leaf_bytes),
-                    ));
-                }
-                self.pread(opened, file, offset + start, out)?;
-                self.count_decoded(end.div_ceil(RAW_BLOCK_BYTES) - start / RAW_BLOCK_BYTES, end - start);
-                Ok(())
-            }
-            // Codecs expand what they cannot compress by little; more is damage, and must not become memory.
-            _ if len > self.leaf_bytes + self.leaf_bytes / 2 + (1 << 20) => {
-                Err(self.corrupt(file, format!("{len} encoded bytes for a chunk of {}", self.leaf_bytes)))
-            }
-            LeafCodec::Blosc(_) if len >= HEADER_BYTES as u64 => {
-                let mut raw = [0; HEADER_BYTES];
-                self.pread(opened, file, offset, &mut raw)?;
-                let header = Header::parse(&raw, self.leaf_bytes, len).map_err(|why| self.corrupt(file, why))?;
-                if header.is_stored() {
-                    self.count_decoded(header.touched(start, end).count() as u64, end - start);
-                    return self.pread(opened, file, offset + HEADER_BYTES as u64 + start, out);
-                }
-                self.read_blosc(opened, file, offset, &header, (start, end), out)
-            }
-            codec => {
-                let mut encoded = vec![0; len as usize];
-                self.pread(opened, file, offset, &mut encoded)?;
-                let decoded = codec.decode(encoded, self.leaf_bytes).map_err(|why| self.corrupt(file, why))?;
-                self.count_decoded(1, self.leaf_bytes);
-                if decoded.len() as u64 != self.leaf_bytes {
-                    return Err(
-                        self.corrupt(file, format!("it decodes to {} bytes, not {}", decoded.len(), self.leaf_bytes))
-                    );
-                }
-                out.copy_from_slice(&decoded[start as usize..end as usize]);
-                Ok(())
-            }
-        }
-    }
-
-    /// Decodes the blocks that hold decoded bytes `start..end` of a Blosc chunk.
-    fn read_blosc(
-        &self,
-        opened: &File,
-        file: &[u64],
-        offset: u64,
-        header: &Header,
-        (start, end): (u64, u64),
-        out: &mut [u8],
-    ) -> Result<(), SourceError> {
-        let wanted = header.touched(start, end);
-        let mut table = vec![0; 4 * header.n_blocks() as usize];
-        self.pread(opened, file, offset + HEADER_BYTES as u64, &mut table)?;
-        let blocks = header.locate(&table, &wanted).map_err(|why| self.corrupt(file, why))?;
-        let total: u64 = blocks.encoded.iter().map(|block| block.end - block.start).sum();
-        // Blocks cannot overlap in a sound chunk, so together they are no longer than it.
-        if total > header.encoded_bytes {
-            return Err(self.corrupt(file, "the blosc block table overlaps itself".into()));
-        }
-        let mut bodies = vec![0; total as usize];
-        let mut at = 0;
-        let mut block = 0;
-        while block < blocks.encoded.len() {
-            let run_start = blocks.encoded[block].start;
-            let mut run_end = blocks.encoded[block].end;
-            block += 1;
-            while block < blocks.encoded.len() && blocks.encoded[block].start == run_end {
-                run_end = blocks.encoded[block].end;
-                block += 1;
-            }
-            let len = (run_end - run_start) as usize;
-            self.pread(opened, file, offset + run_start, &mut bodies[at..at + len])?;
-            at += len;
-        }
-        let part = header.decoded(&wanted);
-        let miniature = header.miniature(&blocks, &bodies);
-        drop(bodies);
-        let decoded = self.codec.decode(miniature, part.end - part.start).map_err(|why| self.corrupt(file, why))?;
-        self.count_decoded(wanted.end - wanted.start, part.end - part.start);
-        if decoded.len() as u64 != part.end - part.start {
-            return Err(self.corrupt(
-                file,
-                format!("blosc blocks decode to {} bytes, not {}", decoded.len(), part.end - part.start),
-            ));
-        }
-        out.copy_from_slice(&decoded[(start - part.start) as usize..(end - part.start) as usize]);
-        Ok(())
     }
 
     /// Reads the index of a shard just opened.

@@ -6,8 +6,6 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
-/// Shard files kept open with their indexes.
-const MAX_OPEN_SHARDS: usize = 64;
 /// Bytes of decoded indexes kept.
 const MAX_INDEX_BYTES: u64 = 8 << 20;
 
@@ -29,8 +27,9 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    pub(super) fn new(index_at_end: bool, codec: IndexCodec) -> Self {
-        let most = (MAX_INDEX_BYTES / codec.encoded_bytes.max(1)).clamp(1, MAX_OPEN_SHARDS as u64);
+    /// Keeps up to `max_open` shards open with their indexes.
+    pub(super) fn new(index_at_end: bool, codec: IndexCodec, max_open: usize) -> Self {
+        let most = (MAX_INDEX_BYTES / codec.encoded_bytes.max(1)).clamp(1, max_open.max(1) as u64);
         let capacity = NonZeroUsize::new(most as usize).unwrap_or(NonZeroUsize::MIN);
         Shards { index_at_end, codec, open: Mutex::new(lru::LruCache::new(capacity)) }
     }

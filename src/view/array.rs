@@ -17,6 +17,10 @@ const INDEX_ENTRY_BYTES: u64 = 16;
 const MAX_FOOTPRINTS: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 /// Chunks of one array: as many as inode numbers have room for.
 pub(super) const MAX_FILES: u64 = 1 << 48;
+/// Rechunked arrays of one view: likewise.
+pub(super) const MAX_ARRAYS: usize = 1 << 14;
+/// Longest axis and longest chunk, elements.
+const MAX_LENGTH: u64 = 1 << 60;
 /// Tiles up to here are no larger than what a reader would not notice: about two milliseconds of decoding.
 const SMALL_TILE_BYTES: u64 = 1 << 20;
 
@@ -25,6 +29,8 @@ const SMALL_TILE_BYTES: u64 = 1 << 20;
 pub(super) struct Limits {
     pub(super) max_tile_bytes: u64,
     pub(super) max_piece_bytes: u64,
+    /// Source shards that each array keeps open.
+    pub(super) max_open_shards: usize,
 }
 
 /// A rechunked array of the view.
@@ -82,11 +88,15 @@ impl Rechunked {
         counters: Arc<Counters>,
     ) -> Result<Self, SourceError> {
         let source = &array.source;
-        let reader = ArrayReader::new(root, source, counters)?;
+        let reader = ArrayReader::new(root, source, limits.max_open_shards, counters)?;
         let too_many = |what: &str| SourceError::Unsupported {
             array: source.path.clone(),
             why: format!("more {what} than can be numbered; choose larger chunks"),
         };
+        // Far beyond any store, and sums of two lengths still fit.
+        if source.shape.iter().chain(&source.file_shape).chain(&array.chunk_shape).any(|&len| len > MAX_LENGTH) {
+            return Err(too_many("elements along an axis"));
+        }
         let pieces = Pieces::new(&source.shape, &array.chunk_shape, source.item_bytes as u64, limits.max_piece_bytes)
             .ok_or_else(|| too_many("virtual chunks"))?;
         let file_shape = array.shard_shape.as_ref().unwrap_or(&array.chunk_shape);

@@ -37,6 +37,14 @@ pub enum ViewError {
         /// Array path.
         array: String,
     },
+    /// More arrays than inode numbers have room for.
+    #[error("{n_arrays} arrays to rechunk, at most {limit} can be; choose some with --array")]
+    TooManyArrays {
+        /// Asked for.
+        n_arrays: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The view cannot be opened within the memory allowed.
     #[error("--memory {given} is too small: this store needs at least {needed} (largest source chunk decoded: {leaf})")]
     TooLittleMemory {

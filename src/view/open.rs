@@ -1,6 +1,6 @@
 //! Opening a view: the table of directories, and how the memory allowed is divided.
 
-use super::array::{Limits, Rechunked};
+use super::array::{Limits, MAX_ARRAYS, Rechunked};
 use super::engine::Engine;
 use super::{DOCUMENT, Directory, V2_DOCUMENTS, View, ViewError};
 use crate::source::Counters;
@@ -19,6 +19,9 @@ const SMALL_CACHE_BYTES: u64 = 64 << 10;
 const SMALL_CACHE_TILES: u64 = 8;
 /// Pieces of virtual chunks are no larger: a slab of a huge chunk at a time.
 const MAX_PIECE_BYTES: u64 = 32 << 20;
+
+/// Source shards kept open by all arrays together: a quarter of the usual limit of 1,024 open files.
+const MAX_OPEN_SHARDS: usize = 256;
 
 /// How a view is opened.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +57,9 @@ impl View {
         let counters = Arc::new(Counters::default());
         let mut documents = projection.documents;
         let memory = Memory::divide(&projection.arrays, options)?;
+        if projection.arrays.len() > MAX_ARRAYS {
+            return Err(ViewError::TooManyArrays { n_arrays: projection.arrays.len(), limit: MAX_ARRAYS });
+        }
         let mut tree = Tree::new(root);
         for path in projection.group_paths.iter().chain(&projection.array_paths) {
             if let Some(text) = documents.remove(path.as_str()) {
@@ -165,7 +171,12 @@ impl Memory {
         let cache_bytes = cache_bytes.min(small.unwrap_or(u64::MAX));
         // A third: while one tile is built, another is read and a third may be evicted.
         let max_tile_bytes = (cache_bytes / 3).min(options.max_tile_bytes.unwrap_or(u64::MAX));
-        let limits = Limits { max_tile_bytes, max_piece_bytes: MAX_PIECE_BYTES.min(max_tile_bytes / 4) };
+        let n_sharded = arrays.iter().filter(|array| array.source.sharding.is_some()).count();
+        let limits = Limits {
+            max_tile_bytes,
+            max_piece_bytes: MAX_PIECE_BYTES.min(max_tile_bytes / 4),
+            max_open_shards: MAX_OPEN_SHARDS / n_sharded.max(1),
+        };
         Ok(Memory { cache_bytes, scratch_bytes, limits })
     }
 }

@@ -24,7 +24,7 @@ const HOMES: [(&str, &[&str]); 20] = [
     ("lru", &["cache", "source/shard", "view/array"]),
     ("lz4_flex", &["source"]),
     ("rayon", &["synthesis", "view/engine"]),
-    ("libc", &["fuse", "cli", "memory"]),
+    ("libc", &["fuse", "cli", "memory", "source/reader", "view/host"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
@@ -47,7 +47,7 @@ const UNSAFE_FILES: [&str; 3] = ["synthesis/gather", "memory", "fuse/device"];
 
 const MAX_LINES: usize = 400;
 /// Longer than that today, and by how much they may be. Shrinks; nothing is added.
-const LONG_FILES: [(&str, usize); 2] = [("view/engine", 520), ("source/reader", 440)];
+const LONG_FILES: [(&str, usize); 0] = [];
 
 struct Source {
     /// Path below `src` or `tests/it`, without `.rs`.

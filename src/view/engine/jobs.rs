@@ -1,0 +1,176 @@
+//! Jobs: tiles that are built under one ticket, and how their reads learn of it.
+
+use super::super::array::Rechunked;
+use super::super::tile::{ENTRY_BYTES, Seam, Tile, TilePlan, is_held, strike_out};
+use super::{Engine, Entry, Key, Outcome, lock};
+use crate::cache::Ticket;
+use crate::geometry::{Region, TileId};
+use crate::synthesis::{Failure, Ground, Target, build, fill_with};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+impl Engine {
+    /// Asks for memory for `tiles`, in jobs that fit, and builds them when it is granted.
+    pub(super) fn start(self: &Arc<Self>, array_idx: u32, tiles: Vec<(TileId, Region)>, wanted: &[u64]) {
+        let array = &self.arrays[array_idx as usize];
+        let max_job_bytes = self.cache.capacity_bytes() / 2;
+        let mut job: Vec<TilePlan> = Vec::new();
+        let mut job_bytes = 0;
+        for (tile, near) in tiles {
+            let plan = || TilePlan::new(array, tile, &near, wanted, max_job_bytes / 4);
+            // The flight has begun: even a panic must end it, or its reads wait for ever.
+            let Ok(plan) = catch_unwind(AssertUnwindSafe(plan)) else {
+                self.land(array_idx, &Outcome::of_panic(tile));
+                continue;
+            };
+            match plan {
+                Ok(plan) => {
+                    if job_bytes + plan.ticket_bytes() > max_job_bytes && !job.is_empty() {
+                        self.submit(array_idx, std::mem::take(&mut job), job_bytes);
+                        job_bytes = 0;
+                    }
+                    job_bytes += plan.ticket_bytes();
+                    job.push(plan);
+                }
+                Err(error) => {
+                    let failure = Failure { region: near, error: Arc::new(error) };
+                    self.land(
+                        array_idx,
+                        &Outcome { tile, built: None, seams: Vec::new(), failures: vec![failure], panicked: false },
+                    );
+                }
+            }
+        }
+        if !job.is_empty() {
+            self.submit(array_idx, job, job_bytes);
+        }
+    }
+
+    fn submit(self: &Arc<Self>, array: u32, job: Vec<TilePlan>, bytes: u64) {
+        let engine = Arc::clone(self);
+        self.cache.request(bytes, move |ticket| {
+            let runner = Arc::clone(&engine);
+            engine.builders.submit(Box::new(move || runner.run(array, job, ticket)));
+        });
+    }
+
+    /// Builds the tiles of a job one after the other, each on all threads, and answers the reads parked at them.
+    fn run(self: &Arc<Self>, array: u32, job: Vec<TilePlan>, mut ticket: Ticket) {
+        // Kept to the end: what one tile of the job begins, another completes. Their memory is counted already.
+        let mut seams = Vec::new();
+        for plan in job {
+            let tile = plan.tile;
+            let began = Instant::now();
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| self.build_tile(array, plan, &mut ticket))).unwrap_or_else(|_| {
+                    self.journal.record("a build panicked; this is a bug".to_owned());
+                    Outcome::of_panic(tile)
+                });
+            self.totals.tiles.fetch_add(1, Relaxed);
+            self.totals.build_ns.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+            for failure in &outcome.failures {
+                self.journal.record(failure.error.to_string());
+            }
+            self.land(array, &outcome);
+            seams.extend(outcome.seams);
+        }
+    }
+
+    fn build_tile(self: &Arc<Self>, array_idx: u32, plan: TilePlan, ticket: &mut Ticket) -> Outcome {
+        let array = &self.arrays[array_idx as usize];
+        let tile_ticket = ticket.split(plan.tile_bytes());
+        let seams: Vec<(u64, Arc<Seam>)> =
+            plan.seams.iter().map(|(piece, needed)| (*piece, self.seam(array_idx, *piece, needed, ticket))).collect();
+        let mut bytes = filled(plan.bytes as usize, array.fill());
+        let mut slots = plan.slots;
+        let failures = {
+            let targets = targets(array, &plan.hull, &slots, &mut bytes, plan.tile, &seams);
+            let Ok(tiling) = array.tiling(&plan.share.coverage) else { unreachable!("planning has chosen the tiling") };
+            let ground =
+                Ground { reader: &array.reader, tiling, pieces: &array.pieces, fill: array.fill(), slots: &self.slots };
+            self.pool.install(|| build(ground, &plan.share, &plan.hull, &targets, &|file| array.stamp_of(file)))
+        };
+        let is_hit = |region: &Region| failures.iter().any(|failure| !failure.region.intersect(region).is_empty());
+        if !failures.is_empty() {
+            for (nth, indices) in plan.hull.positions().enumerate() {
+                if is_held(slots[nth]) && is_hit(&array.pieces.piece_region_at(&indices)) {
+                    strike_out(&mut slots, nth);
+                }
+            }
+        }
+        for (piece, seam) in &seams {
+            if !is_hit(&array.pieces.piece_region(*piece)) {
+                seam.contribute(plan.tile);
+            }
+        }
+        let tile = Arc::new(Tile { hull: plan.hull, slots, bytes, _ticket: tile_ticket });
+        self.cache.insert(Key::Tile(array_idx, plan.tile), Entry::Tile(Arc::clone(&tile)));
+        Outcome { tile: plan.tile, built: Some(tile), seams, failures, panicked: false }
+    }
+
+    /// The seam of a piece: the one that exists, else a new one paid from `ticket`.
+    fn seam(&self, array_idx: u32, piece: u64, needed: &[TileId], ticket: &mut Ticket) -> Arc<Seam> {
+        let array = &self.arrays[array_idx as usize];
+        let key = Key::Seam(array_idx, piece);
+        let _gate = lock(&self.seam_gate);
+        if let Some(Entry::Seam(seam)) = self.cache.get(&key) {
+            return seam;
+        }
+        let n_bytes = array.pieces.region_bytes(&array.pieces.piece_region(piece));
+        let bytes = filled(n_bytes as usize, array.fill()).into_boxed_slice();
+        let seam = Arc::new(Seam::new(needed.to_vec(), bytes, ticket.split(n_bytes + ENTRY_BYTES)));
+        self.cache.insert(key, Entry::Seam(Arc::clone(&seam)));
+        seam
+    }
+
+    /// Ends a flight, and lets the reads go on that waited for nothing else.
+    fn land(self: &Arc<Self>, array: u32, outcome: &Outcome) {
+        let parked = lock(&self.flights).remove(&(array, outcome.tile)).unwrap_or_default();
+        for read in parked {
+            if read.outstanding.fetch_sub(1, AcqRel) == 1 {
+                self.totals.waiting.fetch_sub(1, Relaxed);
+                let state = lock(&read.state).take();
+                if let Some(state) = state {
+                    self.advance(&read, state, Some(outcome));
+                }
+            }
+        }
+    }
+}
+
+/// One target for each piece of the hull: its part of the tile's bytes, or its seam if that still lacks this tile.
+fn targets<'a>(
+    array: &Rechunked,
+    hull: &Region,
+    slots: &[u64],
+    mut bytes: &'a mut [u8],
+    tile: TileId,
+    seams: &'a [(u64, Arc<Seam>)],
+) -> Vec<Option<Target<'a>>> {
+    let by_piece: HashMap<u64, &Arc<Seam>> = seams.iter().map(|(piece, seam)| (*piece, seam)).collect();
+    hull.positions()
+        .zip(slots)
+        .map(|(indices, &slot)| {
+            if is_held(slot) {
+                let len = array.pieces.region_bytes(&array.pieces.piece_region_at(&indices)) as usize;
+                let (piece, rest) = std::mem::take(&mut bytes).split_at_mut(len);
+                bytes = rest;
+                return Some(Target::Tile(Mutex::new(piece)));
+            }
+            let seam = by_piece.get(&crate::geometry::ravel(&indices, array.pieces.piece_grid()))?;
+            seam.lacks(tile).then_some(Target::Seam(&seam.open))
+        })
+        .collect()
+}
+
+/// `len` bytes of fill value. Zeros come straight from the allocator.
+fn filled(len: usize, fill: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    if fill.iter().any(|&byte| byte != 0) {
+        fill_with(&mut bytes, fill);
+    }
+    bytes
+}
