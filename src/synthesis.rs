@@ -58,7 +58,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// `total_bytes` of scratch; must be enough for the largest group ([`scratch_bytes`]).
+    /// `total_bytes` of scratch; must be enough for the largest group ([`most_scratch_bytes`]).
     pub fn new(total_bytes: u64) -> Self {
         Slots { total_bytes, free_bytes: Mutex::new(total_bytes), freed: Condvar::new() }
     }

@@ -37,7 +37,7 @@ fn case() -> impl Strategy<Value = Case> {
     ];
     let axes = prop_oneof![
         4 => prop::collection::vec(axis.clone(), 1..4),
-        1 => prop::collection::vec((0u64..5, 1u64..4, 1u64..3, 1u64..4, 1u64..3), 4..6),
+        1 => prop::collection::vec((0u64..5, 1u64..4, 1u64..3, 1u64..4, 1u64..3), 4..7),
     ];
     (
         axes,
