@@ -41,9 +41,9 @@ def main(source, view, png):
     axes.invert_yaxis()  # brighter is up
     axes.set(xlabel="date", ylabel=f"magnitude in an aperture of {APERTURE} px (mag)")
     axes.set_title(f"{columns.iau_name.values[object_idx]}    ra {columns.ra.values[object_idx]:.4f}°, dec {columns.dec.values[object_idx]:.4f}°")
-    axes.legend(title="filter", ncols=len(COLOURS))
+    axes.legend(title="filter", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     axes.grid(alpha=0.25)
-    figure.savefig(png, dpi=150)
+    figure.savefig(png, dpi=150, bbox_inches="tight")
     print(f"plot: {png}")
 
 
