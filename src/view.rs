@@ -19,6 +19,7 @@ pub use engine::Reply;
 pub use error::ViewError;
 pub use open::{ArrayCost, Options};
 
+use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use engine::Engine;
 use host::HostStamp;
 use std::collections::{HashMap, HashSet};
@@ -26,10 +27,6 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The name of every metadata document of Zarr v3.
-const DOCUMENT: &str = "zarr.json";
-/// Zarr v2 documents: a v2 source is shown as v3, so they are not part of the view.
-const V2_DOCUMENTS: [&str; 4] = [".zarray", ".zgroup", ".zattrs", ".zmetadata"];
 /// Positions in the listing of a rechunked array: `.`, `..`, the document, then the chunks.
 const CHUNKS_FROM: u64 = 3;
 

@@ -94,11 +94,6 @@ impl ArrayReader {
         &self.file_grid
     }
 
-    /// Shape of what one file holds.
-    pub fn file_shape(&self) -> &[u64] {
-        &self.array.file_shape
-    }
-
     /// The file that holds a leaf.
     pub fn file_of(&self, leaf: &[u64]) -> Vec<u64> {
         leaf.iter().zip(&self.inner_grid).map(|(leaf, inner)| leaf / inner).collect()

@@ -2,9 +2,10 @@
 
 use super::array::{Limits, MAX_ARRAYS, Rechunked};
 use super::engine::Engine;
-use super::{DOCUMENT, Directory, V2_DOCUMENTS, View, ViewError};
+use super::{Directory, View, ViewError};
 use crate::source::Counters;
 use crate::synthesis;
+use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use crate::zarr::{Projection, VirtualArray};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;

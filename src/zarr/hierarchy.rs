@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// Names in a node's directory that hold metadata. The view shows `zarr.json` of its own making where it has one
-/// and never the others: a reader that finds both would take chunks for what they are not.
-pub const METADATA_NAMES: &[&str] = &["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"];
-
-/// Whether `name` in a node's directory is metadata, which the view answers by itself or not at all.
-pub fn is_metadata_name(name: &str) -> bool {
-    METADATA_NAMES.contains(&name)
-}
+/// The name of every metadata document of Zarr v3.
+pub const DOCUMENT: &str = "zarr.json";
+/// Zarr v2 documents: a v2 source is shown as v3, and a reader that finds both would take chunks for what they are not.
+pub const V2_DOCUMENTS: [&str; 4] = [".zarray", ".zgroup", ".zattrs", ".zmetadata"];
 
 /// All nodes of a store, by path inside it: no leading slash, the root is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
