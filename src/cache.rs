@@ -4,7 +4,14 @@
 //! ticket travels with what was built, and dropping the last owner gives the bytes back. So what readers still hold
 //! of an evicted entry stays counted, and the sum never passes the capacity. Requests are granted first come, first
 //! served; cached entries make room for them, oldest first. Whoever holds a ticket must never wait for another one.
+//!
+//! Large buffers are used again: what an evicted entry held goes to the next ticket, so that a full cache asks the
+//! kernel for no fresh pages. Between the two it lies in the stock, within the same bound.
 
+mod buffer;
+
+use buffer::Stock;
+pub use buffer::{Buffer, rounded};
 use lru::LruCache;
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -20,6 +27,8 @@ pub struct Cache<K, V> {
 struct State<K, V> {
     entries: LruCache<K, V>,
     used_bytes: u64,
+    /// Buffers that nobody uses; with `used_bytes` never above the capacity.
+    stock: Stock,
     waiting: VecDeque<Request>,
     /// Somebody is granting; a release meanwhile only counts, and the one who grants looks again.
     granting: bool,
@@ -34,11 +43,13 @@ struct Request {
 /// The right to hold a number of bytes. Gives them back when dropped.
 pub struct Ticket {
     bytes: u64,
+    /// Buffers to use again; part of `bytes`.
+    stock: Stock,
     home: Option<Arc<dyn Release>>,
 }
 
 trait Release: Send + Sync {
-    fn release(&self, bytes: u64);
+    fn release(&self, bytes: u64, stock: Stock);
 }
 
 /// What a cache stands at.
@@ -63,6 +74,7 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Cache<K, V> {
             state: Mutex::new(State {
                 entries: LruCache::unbounded(),
                 used_bytes: 0,
+                stock: Stock::default(),
                 waiting: VecDeque::new(),
                 granting: false,
                 evicted: 0,
@@ -98,6 +110,33 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Cache<K, V> {
         self.grant();
     }
 
+    /// Takes `bytes` if that is possible at once, and nobody else waits.
+    pub fn try_request(&self, bytes: u64) -> Option<Ticket> {
+        loop {
+            let mut state = self.lock();
+            if !state.waiting.is_empty() || state.granting {
+                return None;
+            }
+            if state.used_bytes + bytes <= self.capacity_bytes {
+                return Some(self.issue(state, bytes));
+            }
+            let victim = state.entries.pop_lru()?;
+            state.evicted += 1;
+            drop(state);
+            drop(victim);
+        }
+    }
+
+    /// Whether there is such an entry; its place in line stays.
+    pub fn contains(&self, key: &K) -> bool {
+        self.lock().entries.contains(key)
+    }
+
+    /// Makes an entry the first to be evicted.
+    pub fn demote(&self, key: &K) {
+        self.lock().entries.demote(key);
+    }
+
     /// What it stands at.
     pub fn usage(&self) -> Usage {
         let state = self.lock();
@@ -120,10 +159,8 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Cache<K, V> {
         while let Some(first) = state.waiting.front() {
             let fits = state.used_bytes + first.bytes <= self.capacity_bytes || state.used_bytes == 0;
             if fits && let Some(request) = state.waiting.pop_front() {
-                state.used_bytes += request.bytes;
-                drop(state);
-                let home = self.this.upgrade().map(|this| this as Arc<dyn Release>);
-                (request.granted)(Ticket { bytes: request.bytes, home });
+                let ticket = self.issue(state, request.bytes);
+                (request.granted)(ticket);
             } else if let Some(victim) = state.entries.pop_lru() {
                 state.evicted += 1;
                 // Dropping it may release its ticket, which takes the lock.
@@ -137,6 +174,19 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Cache<K, V> {
         state.granting = false;
     }
 
+    /// A ticket, for which there is room.
+    fn issue(&self, mut state: MutexGuard<'_, State<K, V>>, bytes: u64) -> Ticket {
+        state.used_bytes += bytes;
+        let stock = state.stock.split(bytes);
+        let left_bytes = self.capacity_bytes.saturating_sub(state.used_bytes);
+        let surplus = state.stock.trim(left_bytes);
+        drop(state);
+        // Unmapping takes its time.
+        drop(surplus);
+        let home = self.this.upgrade().map(|this| this as Arc<dyn Release>);
+        Ticket { bytes, stock, home }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<K, V>> {
         // Nothing that can panic runs under the lock, so a poisoned one is still consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -144,8 +194,14 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Cache<K, V> {
 }
 
 impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Release for Cache<K, V> {
-    fn release(&self, bytes: u64) {
-        self.lock().used_bytes -= bytes;
+    fn release(&self, bytes: u64, stock: Stock) {
+        let mut state = self.lock();
+        state.used_bytes -= bytes;
+        state.stock.merge(stock);
+        let left_bytes = self.capacity_bytes.saturating_sub(state.used_bytes);
+        let surplus = state.stock.trim(left_bytes);
+        drop(state);
+        drop(surplus);
         self.grant();
     }
 }
@@ -155,7 +211,17 @@ impl Ticket {
     pub fn split(&mut self, bytes: u64) -> Ticket {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Ticket { bytes, home: self.home.clone() }
+        drop(self.stock.trim(self.bytes));
+        Ticket { bytes, stock: Stock::default(), home: self.home.clone() }
+    }
+
+    /// A buffer of `len` bytes, paid from this ticket with [`rounded`] bytes. It holds anything: zeros, or what an
+    /// evicted entry held.
+    pub fn buffer(&mut self, len: usize) -> Buffer {
+        let bytes = rounded(len as u64);
+        let used_before = self.stock.take(bytes);
+        let ticket = self.split(bytes);
+        Buffer::new(used_before, len, ticket)
     }
 
     /// Bytes held.
@@ -169,7 +235,7 @@ impl Drop for Ticket {
         if let Some(home) = self.home.take()
             && self.bytes > 0
         {
-            home.release(self.bytes);
+            home.release(self.bytes, std::mem::take(&mut self.stock));
         }
     }
 }

@@ -53,35 +53,57 @@ pub struct Failure {
 #[derive(Debug)]
 pub struct Slots {
     total_bytes: u64,
-    free_bytes: Mutex<u64>,
+    free: Mutex<Free>,
     freed: Condvar,
+}
+
+#[derive(Debug)]
+struct Free {
+    bytes: u64,
+    /// Used before, and used again: fresh memory costs about as much as what is decoded into it. Part of `bytes`.
+    buffers: Vec<Vec<u8>>,
 }
 
 impl Slots {
     /// `total_bytes` of scratch; must be enough for the largest group ([`most_scratch_bytes`]).
     pub fn new(total_bytes: u64) -> Self {
-        Slots { total_bytes, free_bytes: Mutex::new(total_bytes), freed: Condvar::new() }
+        let free = Free { bytes: total_bytes, buffers: Vec::new() };
+        Slots { total_bytes, free: Mutex::new(free), freed: Condvar::new() }
     }
 
-    fn take(&self, bytes: u64) -> Slot<'_> {
+    /// Waits for `bytes` of scratch, of which the first `buffer_len` are a buffer with anything in it.
+    fn take(&self, bytes: u64, buffer_len: usize) -> Slot<'_> {
         let bytes = bytes.min(self.total_bytes);
-        let mut free = lock(&self.free_bytes);
-        while *free < bytes {
+        let mut free = lock(&self.free);
+        while free.bytes < bytes {
             free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
-        *free -= bytes;
-        Slot { slots: self, bytes }
+        free.bytes -= bytes;
+        let mut buffer = free.buffers.pop().unwrap_or_default();
+        while free.buffers.iter().map(|kept| kept.len() as u64).sum::<u64>() > free.bytes {
+            free.buffers.pop();
+        }
+        drop(free);
+        if buffer.len() < buffer_len || buffer.len() as u64 > bytes {
+            drop(buffer);
+            buffer = vec![0; buffer_len];
+        }
+        Slot { slots: self, bytes, buffer }
     }
 }
 
 struct Slot<'a> {
     slots: &'a Slots,
     bytes: u64,
+    buffer: Vec<u8>,
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        *lock(&self.slots.free_bytes) += self.bytes;
+        let mut free = lock(&self.slots.free);
+        free.bytes += self.bytes;
+        free.buffers.push(std::mem::take(&mut self.buffer));
+        drop(free);
         self.slots.freed.notify_all();
     }
 }
@@ -91,8 +113,9 @@ pub fn most_scratch_bytes(leaf_bytes: u64) -> u64 {
     GROUP_BYTES.max(leaf_bytes) + crate::source::most_scratch_bytes(leaf_bytes)
 }
 
-/// Builds one tile: fills `targets`, which hold an entry for each piece of `hull` in C order (`None` where the piece
-/// is not wanted) and are pre-filled with fill value. Returns what could not be read.
+/// Builds one tile: writes every element of the array that the tile holds into `targets`, which have an entry for each
+/// piece of `hull` in C order (`None` where the piece is not wanted). Returns what could not be read; the elements there
+/// hold anything.
 pub fn build(
     ground: Ground<'_>,
     share: &LeafShare,
@@ -164,10 +187,10 @@ fn build_group(
     let part_bytes = (range.1 - range.0) as usize * ground.fill.len();
     let stride_bytes = scratch_stride(part_bytes);
     let scratch_bytes = stride_bytes as u64 * group.n_leaves + ground.reader.scratch_bytes(part_bytes as u64);
-    let _slot = ground.slots.take(scratch_bytes);
-    let mut scratch = vec![0u8; stride_bytes * group.n_leaves as usize];
+    let group_bytes = stride_bytes * group.n_leaves as usize;
+    let mut slot = ground.slots.take(scratch_bytes, group_bytes);
+    let scratch = &mut slot.buffer[..group_bytes];
     let mut failures = Vec::new();
-    let mut any_present = false;
     for (nth, part) in scratch.chunks_exact_mut(stride_bytes).enumerate() {
         let part = &mut part[..part_bytes];
         let mut leaf = group.first_leaf.clone();
@@ -175,7 +198,7 @@ fn build_group(
         let read =
             stamp_of(&ground.reader.file_of(&leaf)).and_then(|stamp| ground.reader.read(&leaf, range, stamp, part));
         match read {
-            Ok(true) => any_present = true,
+            Ok(true) => {}
             Ok(false) => fill_with(part, ground.fill),
             Err(error) => {
                 let region = Region::of_cell(&leaf, ground.tiling.leaf_shape());
@@ -183,14 +206,12 @@ fn build_group(
             }
         }
     }
-    if any_present {
-        for part in &boxes {
-            let mut region = part.translated(&origin);
-            if group.n_leaves > 1 {
-                region.end[group.axis] = region.start[group.axis] + group.n_leaves;
-            }
-            place(ground, group, &origin, range.0, stride_bytes, &scratch, &region, hull, targets);
+    for part in &boxes {
+        let mut region = part.translated(&origin);
+        if group.n_leaves > 1 {
+            region.end[group.axis] = region.start[group.axis] + group.n_leaves;
         }
+        place(ground, group, &origin, range.0, stride_bytes, scratch, &region, hull, targets);
     }
     failures
 }

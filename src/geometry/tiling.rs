@@ -93,6 +93,11 @@ impl Tiling {
         self.counts.iter().product::<u64>() * self.n_segments
     }
 
+    /// Number of tiles along each axis of the array, and segments last. A [`TileId`] is a C-order position in it.
+    pub fn grid(&self) -> Vec<u64> {
+        self.counts.iter().copied().chain([self.n_segments]).collect()
+    }
+
     /// Shape of a leaf source chunk.
     pub fn leaf_shape(&self) -> &[u64] {
         &self.leaf_shape

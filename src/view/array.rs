@@ -250,6 +250,11 @@ impl Rechunked {
         Ok(self.tiling.get_or_init(|| tiling))
     }
 
+    /// The tiles, once they are chosen.
+    pub(super) fn chosen_tiling(&self) -> Option<&Tiling> {
+        self.tiling.get()
+    }
+
     /// What reading it takes, within the memory allowed. Reads one chunk's header where that tells the block length.
     pub(super) fn cost(&self) -> super::ArrayCost {
         let source = &self.array.source;

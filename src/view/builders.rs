@@ -4,8 +4,9 @@
 //! the next job meanwhile, and that one the next, and the first reader would wait for all of them. Two builders keep the
 //! pool busy while one of them answers its readers, and no reader waits behind more than one other job.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Jobs built at once.
 const N_BUILDERS: usize = 2;
@@ -13,22 +14,34 @@ const N_BUILDERS: usize = 2;
 /// A granted job.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// Where granted jobs wait for a builder, first come, first served. The builders end when this is dropped.
+/// Where jobs wait for a builder: those that readers wait for first, then those that are only likely to be wanted;
+/// first come, first served. The builders end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Builders {
-    queue: mpsc::Sender<Job>,
+    queue: Arc<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Mutex<Jobs>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    wanted: VecDeque<Job>,
+    likely: VecDeque<Job>,
+    is_closed: bool,
 }
 
 impl Builders {
     /// Starts the builders.
     pub(super) fn start() -> std::io::Result<Self> {
-        let (queue, jobs) = mpsc::channel::<Job>();
-        let jobs = Arc::new(Mutex::new(jobs));
+        let queue = Arc::new(Queue::default());
         for nth in 0..N_BUILDERS {
-            let jobs = Arc::clone(&jobs);
-            let take = move || jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let queue = Arc::clone(&queue);
             std::thread::Builder::new().name(format!("builder-{nth}")).spawn(move || {
-                while let Ok(job) = take() {
+                while let Some(job) = queue.take() {
                     // A builder lost to a panic would be missing for the rest of the mount.
                     if catch_unwind(AssertUnwindSafe(job)).is_err() {
                         tracing::error!("a job panicked while answering its readers; this is a bug");
@@ -39,9 +52,49 @@ impl Builders {
         Ok(Builders { queue })
     }
 
-    /// Queues a job.
+    /// Queues a job for which readers wait.
     pub(super) fn submit(&self, job: Job) {
-        // The builders outlive this sender: they end when it is gone.
-        let _ = self.queue.send(job);
+        self.queue.lock().wanted.push_back(job);
+        self.queue.changed.notify_one();
+    }
+
+    /// Queues a job for which nobody waits yet.
+    pub(super) fn submit_likely(&self, job: Job) {
+        self.queue.lock().likely.push_back(job);
+        self.queue.changed.notify_one();
+    }
+}
+
+impl Drop for Builders {
+    fn drop(&mut self) {
+        self.queue.lock().is_closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    /// The next job; `None` at the end.
+    fn take(&self) -> Option<Job> {
+        let mut jobs = self.lock();
+        loop {
+            if jobs.is_closed {
+                return None;
+            }
+            let next = jobs.wanted.pop_front();
+            if let Some(job) = next.or_else(|| jobs.likely.pop_front()) {
+                return Some(job);
+            }
+            jobs = self.changed.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
     }
 }

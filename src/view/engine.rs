@@ -4,17 +4,20 @@
 //! lacks and holds no memory while it waits; the job that builds such a tile answers it. Nothing here blocks a thread
 //! on another read, so any number of reads may wait.
 
+mod ahead;
 mod jobs;
 
 use super::ViewError;
 use super::array::{Part, Rechunked};
 use super::builders::Builders;
 use super::journal::Journal;
-use super::tile::{Seam, Tile};
+use super::tile::{Delivered, Seam, Tile};
 use crate::cache::Cache;
 use crate::geometry::{Region, TileId};
 use crate::source::{Counters, SourceError};
 use crate::synthesis::{Failure, Slots};
+use ahead::Ahead;
+pub(super) use ahead::Prepared;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +26,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const MAX_FRUITLESS: u32 = 64;
 /// Tiles that one read sets going at once.
 const MAX_TILES_PER_ROUND: usize = 64;
+/// What this part of the cache may hold of tiles that were prepared and are unread. A third is the largest tile.
+const AHEAD_SHARE: u64 = 3;
 
 /// Answers a read. Called once, on any thread.
 pub type Reply = Box<dyn FnOnce(Result<&[u8], ViewError>) + Send>;
@@ -46,6 +51,7 @@ pub(super) struct Engine {
     pub(super) cache: Arc<Cache<Key, Entry>>,
     /// Reads parked at each tile that is being built, or waits for memory.
     flights: Mutex<Flights>,
+    pub(super) ahead: Arc<Ahead>,
     /// Held while a seam is looked up and created, so that two builders share it.
     seam_gate: Mutex<()>,
     builders: Builders,
@@ -68,8 +74,15 @@ pub(super) struct Totals {
     pub(super) reply_bytes: AtomicU64,
 }
 
-/// The reads parked at each tile of each array.
-type Flights = HashMap<(u32, TileId), Vec<Arc<Read>>>;
+/// What is under way for each tile of each array.
+type Flights = HashMap<(u32, TileId), Flight>;
+
+#[derive(Debug, Default)]
+struct Flight {
+    parked: Vec<Arc<Read>>,
+    /// It began before anybody asked for it.
+    is_ahead: bool,
+}
 
 struct Read {
     array: u32,
@@ -120,6 +133,7 @@ impl Engine {
             .build()
             .map_err(|error| ViewError::Io(Arc::new(std::io::Error::other(error))))?;
         Ok(Arc::new(Engine {
+            ahead: Ahead::new(arrays.len(), capacity_bytes / AHEAD_SHARE),
             arrays,
             cache: Cache::new(capacity_bytes),
             flights: Mutex::default(),
@@ -154,7 +168,8 @@ impl Engine {
             match self.find(read.array, placed.piece, outcome) {
                 Ok(Found::Tile(tile)) => {
                     if let Some(bytes) = tile.piece(array, placed.piece, placed.offset_bytes, placed.len_bytes) {
-                        return self.answer_hit(state, Ok(bytes));
+                        self.answer_hit(state, Ok(bytes));
+                        return self.delivered(read.array, &tile, placed.len_bytes);
                     }
                 }
                 Ok(Found::Seam(seam)) => {
@@ -194,7 +209,12 @@ impl Engine {
     }
 
     /// Copies the parts that are there, in order, up to the first that is not.
-    fn collect(&self, array_idx: u32, state: &mut ReadState, outcome: Option<&Outcome>) -> Result<(), ViewError> {
+    fn collect(
+        self: &Arc<Self>,
+        array_idx: u32,
+        state: &mut ReadState,
+        outcome: Option<&Outcome>,
+    ) -> Result<(), ViewError> {
         let array = &self.arrays[array_idx as usize];
         if state.out.capacity() == 0 {
             state.out.reserve_exact(state.parts.iter().map(Part::len_bytes).sum::<u64>() as usize);
@@ -210,7 +230,10 @@ impl Engine {
                 }
                 Part::Piece(placed) => match self.find(array_idx, placed.piece, outcome)? {
                     Found::Tile(tile) => match tile.piece(array, placed.piece, placed.offset_bytes, placed.len_bytes) {
-                        Some(bytes) => state.out.extend_from_slice(bytes),
+                        Some(bytes) => {
+                            state.out.extend_from_slice(bytes);
+                            self.delivered(array_idx, &tile, placed.len_bytes);
+                        }
                         None => return Ok(()),
                     },
                     Found::Seam(seam) => match seam.bytes() {
@@ -305,21 +328,33 @@ impl Engine {
         state.was_parked = true;
         *lock(&read.state) = Some(state);
         let mut mine = Vec::new();
+        let mut is_late = false;
         {
             let mut flights = lock(&self.flights);
             read.outstanding.store(lacking.len(), std::sync::atomic::Ordering::Release);
             for (tile, region) in lacking {
-                flights
-                    .entry((read.array, tile))
-                    .or_insert_with(|| {
-                        mine.push((tile, region));
-                        Vec::new()
-                    })
-                    .push(Arc::clone(read));
+                let flight = flights.entry((read.array, tile)).or_insert_with(|| {
+                    mine.push((tile, region));
+                    Flight::default()
+                });
+                flight.parked.push(Arc::clone(read));
+                is_late |= std::mem::take(&mut flight.is_ahead);
             }
+        }
+        if is_late {
+            self.ahead.is_late(read.array);
         }
         self.start(read.array, mine, &wanted);
         Ok(())
+    }
+
+    /// Notes that `len_bytes` of a tile went to a reader.
+    fn delivered(self: &Arc<Self>, array: u32, tile: &Tile, len_bytes: u64) {
+        match tile.delivered(len_bytes) {
+            Delivered::First => self.look_ahead(array, tile),
+            Delivered::Some => {}
+            Delivered::All => self.cache.demote(&Key::Tile(array, tile.id)),
+        }
     }
 
     fn answer_hit(&self, state: ReadState, bytes: Result<&[u8], ViewError>) {

@@ -1,10 +1,12 @@
 //! What the cache holds: tiles, and the seams between them.
 
 use super::array::Rechunked;
-use crate::cache::Ticket;
+use super::engine::Prepared;
+use crate::cache::{Buffer, Ticket, rounded};
 use crate::geometry::{LeafShare, Region, TileId, ravel, unravel};
 use crate::source::SourceError;
 use crate::synthesis::Target;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Marks a piece of a tile's hull that the tile does not hold.
@@ -82,20 +84,61 @@ impl TilePlan {
 
     /// The tile's own memory.
     pub(super) fn tile_bytes(&self) -> u64 {
-        self.bytes + self.slots.len() as u64 * SLOT_BYTES + ENTRY_BYTES
+        rounded(self.bytes) + self.slots.len() as u64 * SLOT_BYTES + ENTRY_BYTES
     }
 }
 
 /// A built tile: the bytes of every piece that lies in it whole.
 #[derive(Debug)]
 pub(super) struct Tile {
-    pub(super) hull: Region,
-    pub(super) slots: Vec<u64>,
-    pub(super) bytes: Vec<u8>,
-    pub(super) _ticket: Ticket,
+    pub(super) id: TileId,
+    hull: Region,
+    slots: Vec<u64>,
+    pub(super) bytes: Buffer,
+    delivered_bytes: AtomicU64,
+    prepared: Option<Prepared>,
+    /// Of its bookkeeping.
+    _ticket: Ticket,
+}
+
+/// How much of a tile its readers have had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// The first part just now.
+    First,
+    /// Some of it.
+    Some,
+    /// As many bytes as it has; the kernel keeps them.
+    All,
 }
 
 impl Tile {
+    pub(super) fn new(
+        id: TileId,
+        hull: Region,
+        slots: Vec<u64>,
+        bytes: Buffer,
+        ticket: Ticket,
+        prepared: Option<Prepared>,
+    ) -> Self {
+        Tile { id, hull, slots, bytes, delivered_bytes: AtomicU64::new(0), prepared, _ticket: ticket }
+    }
+
+    /// Notes that `len` bytes went to a reader.
+    pub(super) fn delivered(&self, len: u64) -> Delivered {
+        let before = self.delivered_bytes.fetch_add(len, Relaxed);
+        if before == 0 {
+            if let Some(prepared) = &self.prepared {
+                prepared.is_read();
+            }
+            Delivered::First
+        } else if before + len >= self.bytes.len() as u64 {
+            Delivered::All
+        } else {
+            Delivered::Some
+        }
+    }
+
     /// The bytes `offset..offset + len` of `piece`, if the tile holds it.
     pub(super) fn piece(&self, array: &Rechunked, piece: u64, offset: u64, len: u64) -> Option<&[u8]> {
         let indices = unravel(piece, array.pieces.piece_grid());

@@ -2,6 +2,7 @@
 
 use crate::reference::read;
 use crate::stores::{Codec, Model, ravel};
+use crate::support::wait_until;
 use rechunkfs::view::{Options, View};
 use rechunkfs::zarr::{KeyEncoding, KeyStyle};
 use serde_json::Value;
@@ -109,4 +110,29 @@ fn sixteen_readers_of_one_cold_tile_cause_one_build() {
     assert_eq!(after["tiles_built"], 1);
     assert_eq!(after["source_counts"]["blocks"], 10);
     assert_eq!(after["waiting"], 0);
+}
+
+#[test]
+fn a_reader_in_order_finds_tiles_prepared_and_a_random_one_has_none_prepared_for_it() {
+    let model = survey(20_000, 10, vec![]);
+    let store = tempfile::tempdir().expect("a directory");
+    model.write_fast(store.path());
+    let read_chunks = |view: &Arc<View>, chunks: &[u64]| {
+        for chunk in chunks {
+            let (node, _) = view.lookup(&view.root(), OsStr::new(&format!("c.{chunk}.0.0"))).expect("present");
+            read(view, &node, 0, 10).expect("reads");
+        }
+    };
+    let number = |view: &View, name: &str| counts(view)[name].as_u64().expect("a number");
+    // A block holds 819 objects and a bit, so that these lie in 4 tiles next to each other, and in 4 far apart.
+    let view = open(&model, store.path(), &[15, 80, 10], 256 << 20);
+    read_chunks(&view, &[10, 700, 300, 1100]);
+    assert_eq!(number(&view, "tiles_built"), 4, "nothing prepared");
+    let view = open(&model, store.path(), &[15, 80, 10], 256 << 20);
+    read_chunks(&view, &[10, 65, 120]);
+    wait_until("further tiles are there", || number(&view, "tiles_built") > 3);
+    let hits = number(&view, "hits");
+    read_chunks(&view, &[175]);
+    assert_eq!(number(&view, "hits"), hits + 1);
+    assert_eq!(counts(&view)["tiles_prepared"]["read"], 1);
 }

@@ -2,11 +2,12 @@
 
 use super::super::array::Rechunked;
 use super::super::tile::{ENTRY_BYTES, Seam, Tile, TilePlan, is_held, strike_out};
-use super::{Engine, Entry, Key, Outcome, lock};
-use crate::cache::Ticket;
+use super::{Engine, Flight, Key, Outcome, Prepared, lock};
+use crate::cache::{Ticket, rounded};
 use crate::geometry::{Region, TileId};
 use crate::synthesis::{Failure, Ground, Target, build, fill_with};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -53,19 +54,47 @@ impl Engine {
         let engine = Arc::clone(self);
         self.cache.request(bytes, move |ticket| {
             let runner = Arc::clone(&engine);
-            engine.builders.submit(Box::new(move || runner.run(array, job, ticket)));
+            engine.builders.submit(Box::new(move || runner.run(array, job, ticket, None)));
         });
     }
 
+    /// Prepares the tiles that the reader of `tile` is likely to ask for next, when nobody waits for anything else.
+    pub(super) fn look_ahead(self: &Arc<Self>, array_idx: u32, tile: &Tile) {
+        let Some(tiling) = self.arrays[array_idx as usize].chosen_tiling() else { return };
+        for next in self.ahead.touched(array_idx, tile.id, tile.bytes.len() as u64, &tiling.grid()) {
+            let engine = Arc::clone(self);
+            self.builders.submit_likely(Box::new(move || engine.prepare(array_idx, next)));
+        }
+    }
+
+    /// Builds a tile that nobody has asked for yet; only tries, for memory as for everything else.
+    fn prepare(self: &Arc<Self>, array_idx: u32, tile: TileId) {
+        let array = &self.arrays[array_idx as usize];
+        if self.cache.contains(&Key::Tile(array_idx, tile)) {
+            return;
+        }
+        let Some(tiling) = array.chosen_tiling() else { return };
+        let near = tiling.share(tile).coverage;
+        let Ok(plan) = TilePlan::new(array, tile, &near, &[], self.cache.capacity_bytes() / 8) else { return };
+        let Some(prepared) = self.ahead.prepare(array_idx, plan.ticket_bytes()) else { return };
+        let Some(ticket) = self.cache.try_request(plan.ticket_bytes()) else { return };
+        match lock(&self.flights).entry((array_idx, tile)) {
+            // Somebody was faster.
+            Entry::Occupied(_) => return,
+            Entry::Vacant(flight) => drop(flight.insert(Flight { parked: Vec::new(), is_ahead: true })),
+        };
+        self.run(array_idx, vec![plan], ticket, Some(prepared));
+    }
+
     /// Builds the tiles of a job one after the other, each on all threads, and answers the reads parked at them.
-    fn run(self: &Arc<Self>, array: u32, job: Vec<TilePlan>, mut ticket: Ticket) {
+    fn run(self: &Arc<Self>, array: u32, job: Vec<TilePlan>, mut ticket: Ticket, mut prepared: Option<Prepared>) {
         // Kept to the end: what one tile of the job begins, another completes. Their memory is counted already.
         let mut seams = Vec::new();
         for plan in job {
             let tile = plan.tile;
             let began = Instant::now();
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| self.build_tile(array, plan, &mut ticket))).unwrap_or_else(|_| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.build_tile(array, plan, &mut ticket, prepared.take())))
+                .unwrap_or_else(|_| {
                     self.journal.record("a build panicked; this is a bug".to_owned());
                     Outcome::of_panic(tile)
                 });
@@ -79,12 +108,18 @@ impl Engine {
         }
     }
 
-    fn build_tile(self: &Arc<Self>, array_idx: u32, plan: TilePlan, ticket: &mut Ticket) -> Outcome {
+    fn build_tile(
+        self: &Arc<Self>,
+        array_idx: u32,
+        plan: TilePlan,
+        ticket: &mut Ticket,
+        prepared: Option<Prepared>,
+    ) -> Outcome {
         let array = &self.arrays[array_idx as usize];
-        let tile_ticket = ticket.split(plan.tile_bytes());
         let seams: Vec<(u64, Arc<Seam>)> =
             plan.seams.iter().map(|(piece, needed)| (*piece, self.seam(array_idx, *piece, needed, ticket))).collect();
-        let mut bytes = filled(plan.bytes as usize, array.fill());
+        let mut bytes = ticket.buffer(plan.bytes as usize);
+        let tile_ticket = ticket.split(plan.tile_bytes() - rounded(plan.bytes));
         let mut slots = plan.slots;
         let failures = {
             let targets = targets(array, &plan.hull, &slots, &mut bytes, plan.tile, &seams);
@@ -106,8 +141,8 @@ impl Engine {
                 seam.contribute(plan.tile);
             }
         }
-        let tile = Arc::new(Tile { hull: plan.hull, slots, bytes, _ticket: tile_ticket });
-        self.cache.insert(Key::Tile(array_idx, plan.tile), Entry::Tile(Arc::clone(&tile)));
+        let tile = Arc::new(Tile::new(plan.tile, plan.hull, slots, bytes, tile_ticket, prepared));
+        self.cache.insert(Key::Tile(array_idx, plan.tile), super::Entry::Tile(Arc::clone(&tile)));
         Outcome { tile: plan.tile, built: Some(tile), seams, failures, panicked: false }
     }
 
@@ -116,20 +151,20 @@ impl Engine {
         let array = &self.arrays[array_idx as usize];
         let key = Key::Seam(array_idx, piece);
         let _gate = lock(&self.seam_gate);
-        if let Some(Entry::Seam(seam)) = self.cache.get(&key) {
+        if let Some(super::Entry::Seam(seam)) = self.cache.get(&key) {
             return seam;
         }
         let n_bytes = array.pieces.region_bytes(&array.pieces.piece_region(piece));
         let bytes = filled(n_bytes as usize, array.fill()).into_boxed_slice();
         let seam = Arc::new(Seam::new(needed.to_vec(), bytes, ticket.split(n_bytes + ENTRY_BYTES)));
-        self.cache.insert(key, Entry::Seam(Arc::clone(&seam)));
+        self.cache.insert(key, super::Entry::Seam(Arc::clone(&seam)));
         seam
     }
 
     /// Ends a flight, and lets the reads go on that waited for nothing else.
     fn land(self: &Arc<Self>, array: u32, outcome: &Outcome) {
-        let parked = lock(&self.flights).remove(&(array, outcome.tile)).unwrap_or_default();
-        for read in parked {
+        let flight = lock(&self.flights).remove(&(array, outcome.tile)).unwrap_or_default();
+        for read in flight.parked {
             if read.outstanding.fetch_sub(1, AcqRel) == 1 {
                 self.totals.waiting.fetch_sub(1, Relaxed);
                 let state = lock(&read.state).take();
@@ -142,6 +177,8 @@ impl Engine {
 }
 
 /// One target for each piece of the hull: its part of the tile's bytes, or its seam if that still lacks this tile.
+///
+/// Building writes every element of the array; what a piece holds beyond it is filled here.
 fn targets<'a>(
     array: &Rechunked,
     hull: &Region,
@@ -155,9 +192,13 @@ fn targets<'a>(
         .zip(slots)
         .map(|(indices, &slot)| {
             if is_held(slot) {
-                let len = array.pieces.region_bytes(&array.pieces.piece_region_at(&indices)) as usize;
+                let region = array.pieces.piece_region_at(&indices);
+                let len = array.pieces.region_bytes(&region) as usize;
                 let (piece, rest) = std::mem::take(&mut bytes).split_at_mut(len);
                 bytes = rest;
+                if region.clipped(&array.array.source.shape) != region {
+                    fill_with(piece, array.fill());
+                }
                 return Some(Target::Tile(Mutex::new(piece)));
             }
             let seam = by_piece.get(&crate::geometry::ravel(&indices, array.pieces.piece_grid()))?;
@@ -166,7 +207,7 @@ fn targets<'a>(
         .collect()
 }
 
-/// `len` bytes of fill value. Zeros come straight from the allocator.
+/// `len` bytes of fill value.
 fn filled(len: usize, fill: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; len];
     if fill.iter().any(|&byte| byte != 0) {

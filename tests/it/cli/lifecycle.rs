@@ -233,6 +233,14 @@ fn status_does_not_hang_on_a_daemon_that_does() {
     let mount = store.mount(&[]);
     let pid = mount.pid();
     signal(pid, Signal::STOP);
+    // Its threads stop one by one, some after this one goes on.
+    wait_until("all threads are stopped", || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+        tasks.flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).expect("stopped threads do not end");
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+        })
+    });
     let status = store.run(&["status", "objects.zarr"]);
     signal(pid, Signal::CONT);
     assert!(status.assert_success().stdout.contains("no answer"));

@@ -1,0 +1,212 @@
+//! Preparing tiles for readers that go through an array in order.
+//!
+//! Evidence is the order in which tiles are touched for the first time: three in a row along one axis of the tile
+//! grid, in any order, as parallel readers come. Then tiles further along are prepared, more of them as readers catch
+//! up with one that is still being built, fewer as prepared ones are evicted unread. A random read prepares nothing.
+
+use crate::geometry::{TileId, ravel, unravel};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// First touches that make evidence.
+const EVIDENCE: usize = 3;
+/// Most tiles ahead.
+const MAX_DEPTH: u64 = 16;
+/// Small tiles are prepared in such amounts from the start: a few milliseconds of decoding.
+const START_BYTES: u64 = 8 << 20;
+
+/// What the reads so far tell about those to come.
+#[derive(Debug)]
+pub(in crate::view) struct Ahead {
+    /// One per array.
+    windows: Vec<Mutex<Window>>,
+    /// Prepared tiles that nobody has read yet take no more than this.
+    limit_bytes: u64,
+    unread_bytes: AtomicU64,
+    pub(in crate::view) used: AtomicU64,
+    pub(in crate::view) wasted: AtomicU64,
+}
+
+/// The last first touches, and how far ahead to go.
+#[derive(Debug, Default)]
+struct Window {
+    touched: VecDeque<TileId>,
+    depth: u64,
+}
+
+/// A tile that was prepared, until it is read or given up.
+#[derive(Debug)]
+pub(in crate::view) struct Prepared {
+    ahead: Arc<Ahead>,
+    array: u32,
+    bytes: u64,
+    is_used: AtomicBool,
+}
+
+impl Ahead {
+    pub(super) fn new(n_arrays: usize, limit_bytes: u64) -> Arc<Self> {
+        Arc::new(Ahead {
+            windows: (0..n_arrays).map(|_| Mutex::default()).collect(),
+            limit_bytes,
+            unread_bytes: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            wasted: AtomicU64::new(0),
+        })
+    }
+
+    /// Notes the first touch of `tile` in a grid of tiles; returns those to prepare, nearest first.
+    pub(super) fn touched(&self, array: u32, tile: TileId, tile_bytes: u64, grid: &[u64]) -> Vec<TileId> {
+        let mut window = self.window(array);
+        if window.touched.contains(&tile) {
+            return Vec::new();
+        }
+        window.touched.push_back(tile);
+        if window.touched.len() > EVIDENCE {
+            window.touched.pop_front();
+        }
+        let Some(course) = Course::of(&window.touched, grid) else { return Vec::new() };
+        window.depth = window.depth.max((START_BYTES / tile_bytes.max(1)).clamp(1, MAX_DEPTH));
+        (1..=window.depth).map_while(|nth| course.ahead(nth, grid)).collect()
+    }
+
+    /// A reader waits for a tile that is being prepared.
+    pub(super) fn is_late(&self, array: u32) {
+        let mut window = self.window(array);
+        window.depth = (window.depth * 2).min(MAX_DEPTH);
+    }
+
+    /// Enters a tile to be prepared in the books; `None` where too much lies unread already.
+    pub(super) fn prepare(self: &Arc<Self>, array: u32, bytes: u64) -> Option<Prepared> {
+        if self.unread_bytes.fetch_add(bytes, Relaxed) + bytes > self.limit_bytes {
+            self.unread_bytes.fetch_sub(bytes, Relaxed);
+            return None;
+        }
+        Some(Prepared { ahead: Arc::clone(self), array, bytes, is_used: AtomicBool::new(false) })
+    }
+
+    fn window(&self, array: u32) -> MutexGuard<'_, Window> {
+        self.windows[array as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Prepared {
+    /// Somebody reads it.
+    pub(in crate::view) fn is_read(&self) {
+        if !self.is_used.swap(true, Relaxed) {
+            self.ahead.unread_bytes.fetch_sub(self.bytes, Relaxed);
+            self.ahead.used.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !*self.is_used.get_mut() {
+            self.ahead.unread_bytes.fetch_sub(self.bytes, Relaxed);
+            self.ahead.wasted.fetch_add(1, Relaxed);
+            let mut window = self.ahead.window(self.array);
+            window.depth /= 2;
+            window.touched.clear();
+        }
+    }
+}
+
+/// Where a run of first touches leads.
+#[derive(Debug)]
+struct Course {
+    front: Vec<u64>,
+    axis: usize,
+    step: u64,
+    is_down: bool,
+}
+
+impl Course {
+    /// The course of `touched`, if they are equally spaced along one axis.
+    fn of(touched: &VecDeque<TileId>, grid: &[u64]) -> Option<Self> {
+        if touched.len() < EVIDENCE {
+            return None;
+        }
+        let at: Vec<Vec<u64>> = touched.iter().map(|tile| unravel(tile.0, grid)).collect();
+        let (first, last) = (at.first()?, at.last()?);
+        let axis = (0..grid.len()).find(|&axis| first[axis] != last[axis])?;
+        if at.iter().any(|one| (0..grid.len()).any(|other| other != axis && one[other] != first[other])) {
+            return None;
+        }
+        let mut along: Vec<u64> = at.iter().map(|one| one[axis]).collect();
+        along.sort_unstable();
+        let step = along[1] - along[0];
+        if step == 0 || along.windows(2).any(|pair| pair[1] - pair[0] != step) {
+            return None;
+        }
+        let is_down = last[axis] < first[axis];
+        let mut front = first.clone();
+        front[axis] = if is_down { *along.first()? } else { *along.last()? };
+        Some(Course { front, axis, step, is_down })
+    }
+
+    /// The `nth` tile ahead, if there is one.
+    fn ahead(&self, nth: u64, grid: &[u64]) -> Option<TileId> {
+        let mut at = self.front.clone();
+        let way = self.step * nth;
+        at[self.axis] = if self.is_down { at[self.axis].checked_sub(way)? } else { at[self.axis] + way };
+        (at[self.axis] < grid[self.axis]).then(|| TileId(ravel(&at, grid)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID: [u64; 2] = [4, 100];
+    const LARGE: u64 = 1 << 30;
+    const NONE: [u64; 0] = [];
+
+    fn prepared(ahead: &Ahead, tiles: &[u64]) -> Vec<u64> {
+        let mut found = Vec::new();
+        for &tile in tiles {
+            found = ahead.touched(0, TileId(tile), LARGE, &GRID).iter().map(|tile| tile.0).collect();
+        }
+        found
+    }
+
+    #[test]
+    fn three_in_a_row_lead_on_and_random_ones_do_not() {
+        let fresh = || Ahead::new(1, u64::MAX);
+        assert_eq!(prepared(&fresh(), &[7, 8]), NONE);
+        assert_eq!(prepared(&fresh(), &[7, 8, 9]), [10]);
+        assert_eq!(prepared(&fresh(), &[8, 7, 9]), [10], "parallel readers come out of order");
+        assert_eq!(prepared(&fresh(), &[9, 8, 7]), [6]);
+        assert_eq!(prepared(&fresh(), &[10, 20, 30]), [40]);
+        assert_eq!(prepared(&fresh(), &[5, 105, 205]), [305], "along the slower axis");
+        assert_eq!(prepared(&fresh(), &[97, 98, 99]), NONE, "the grid ends, its next row is somewhere else");
+        assert_eq!(prepared(&fresh(), &[2, 1, 0]), NONE);
+        assert_eq!(prepared(&fresh(), &[3, 50, 17, 120, 333]), NONE);
+        assert_eq!(prepared(&fresh(), &[3, 4, 17, 5]), NONE, "not in a row");
+    }
+
+    #[test]
+    fn depth_grows_when_readers_catch_up_and_halves_when_tiles_go_unread() {
+        let ahead = Ahead::new(1, 10);
+        assert_eq!(prepared(&ahead, &[1, 2, 3]), [4]);
+        ahead.is_late(0);
+        ahead.is_late(0);
+        assert_eq!(prepared(&ahead, &[4]), [5, 6, 7, 8]);
+        let one = ahead.prepare(0, 6).expect("within the limit");
+        assert!(ahead.prepare(0, 6).is_none(), "only so much lies unread");
+        one.is_read();
+        drop(ahead.prepare(0, 6).expect("the first is read"));
+        assert_eq!(prepared(&ahead, &[5, 6]), NONE, "evidence starts anew");
+        assert_eq!(prepared(&ahead, &[7]), [8, 9]);
+        assert_eq!((ahead.used.load(Relaxed), ahead.wasted.load(Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn small_tiles_are_prepared_by_the_amount() {
+        let ahead = Ahead::new(1, u64::MAX);
+        for tile in [0, 1] {
+            ahead.touched(0, TileId(tile), 1 << 20, &GRID);
+        }
+        assert_eq!(ahead.touched(0, TileId(2), 1 << 20, &GRID).len(), 8);
+    }
+}
