@@ -2,6 +2,10 @@
 
 #![expect(unsafe_code, reason = "bounds are checked once per box instead of once per element")]
 
+mod turn;
+
+use turn::walk_turned;
+
 /// One axis of a box: `n` elements, and the distance in bytes between neighbours on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyAxis {
@@ -99,6 +103,9 @@ unsafe fn walk<const ITEM: usize>(source: *const u8, target: *mut u8, axes: &[Co
                 for i in 0..axis.n {
                     copy_item::<ITEM>(source.add(i * axis.source), target.add(i * axis.target));
                 }
+            }
+            [outer, inner] if ITEM < 16 && outer.source == ITEM && inner.target == ITEM => {
+                walk_turned::<ITEM>(source, target, *outer, *inner);
             }
             [outer, inner] => walk_squares::<ITEM>(source, target, *outer, *inner),
             [axis, inner @ ..] => {

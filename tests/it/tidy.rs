@@ -43,7 +43,7 @@ const HOMES: [(&str, &[&str]); 20] = [
 
 /// Crates that the rooms without I/O may name.
 const PURE_CRATES: [&str; 4] = ["base64", "half", "globset", "thiserror"];
-const UNSAFE_FILES: [&str; 4] = ["synthesis/gather", "cache/buffer", "memory", "fuse/device"];
+const UNSAFE_FILES: [&str; 5] = ["synthesis/gather", "synthesis/gather/turn", "cache/buffer", "memory", "fuse/device"];
 
 const MAX_LINES: usize = 400;
 /// Longer than that today, and by how much they may be. Shrinks; nothing is added.
