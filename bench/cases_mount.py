@@ -8,8 +8,8 @@ import subprocess
 import time
 
 from bench.cases_reads import OBJECTS
-from bench.context import Row, spread
-from bench.mounts import names, null, view
+from bench.context import Row
+from bench.mounts import files_of, null, view
 from bench.process import Failed, Worker
 
 SMALL = ["--chunks", "object=1,epoch=100"]
@@ -22,7 +22,7 @@ def first_touch(bench):
     small = Row(bench.case, "800 B chunk in our cache, first read by the kernel", "null FS", 1.1, unit="us")
     work = f"{'48' if bench.quick else '480'} KB chunk in our cache, first read by the kernel"
     large = Row(bench.case, work, "null FS", 1.1, unit="us")
-    # A tile holds 1,000 small chunks of one column, or 54 large ones at full size.
+    # A tile holds 1,000 small chunks of one column, or 54 large ones.
     touch(bench, large, bench.store("idf"), OBJECTS, lambda chunk, _: range(chunk, chunk + 20), 40)
     touch(bench, small, bench.store("seed"), SMALL, column, 6)
     return [large, small]
@@ -35,50 +35,38 @@ def column(chunk, grid):
 
 
 def touch(bench, row, store, flags, batch_of, n_batches):
-    shape = {}
-
-    def batches(run):
-        r = random.Random(run)
-        starts = r.sample(range(shape["n_chunks"] - 25), n_batches)
-        return [(start, list(batch_of(start, shape["grid"]))) for start in starts]
+    files, kept = files_of(bench, store, flags), []
 
     def ours(run):
-        shape["kept"] = []
+        kept.clear()
         with view(bench, store, [*flags, *ROOMY]) as mounted:
             seconds = 0.0
-            for start, batch in batches(run):
-                first, *rest = batch
-                read(bench, mounted.folder, shape["grid"], [first])
+            for start in random.Random(run).sample(range(len(files) - 25), n_batches):
+                first, *rest = batch_of(start, files.grid)
+                bench.read(mounted.folder, files, [first])
                 before = mounted.blocks()
-                took = read(bench, mounted.folder, shape["grid"], rest)
+                took = bench.read(mounted.folder, files, rest)
                 # A batch that crossed into the next tile is no measure of the cache.
                 if mounted.blocks() == before:
-                    shape["kept"].append((first, rest))
+                    kept.append((first, rest))
                     seconds += took
         return 1e6 * seconds / count()
 
     def nothing(_):
-        with null(bench, shape["grid"], shape["bytes"]) as folder:
+        with null(bench, files) as folder:
             seconds = 0.0
-            for first, rest in shape["kept"]:
-                read(bench, folder, shape["grid"], [first])
-                seconds += read(bench, folder, shape["grid"], rest)
+            for first, rest in kept:
+                bench.read(folder, files, [first])
+                seconds += bench.read(folder, files, rest)
         return 1e6 * seconds / count()
 
     def count():
-        if not shape["kept"]:
+        if not kept:
             raise Failed("no batch of reads stayed within our cache")
-        return sum(len(rest) for _, rest in shape["kept"])
+        return sum(len(rest) for _, rest in kept)
 
-    with view(bench, store, flags, log=False) as mounted:
-        shape |= {"grid": mounted.grid(), "bytes": mounted.array["chunk_bytes"]}
-        shape["n_chunks"] = len(names(mounted.grid()))
     bench.alternate(row, nothing, ours, ours_first=True)
     row.notes.append(f"{count()} files a sample, one reader")
-
-
-def read(bench, folder, grid, chunks):
-    return bench.worker.do("read_files", folder=folder, names=names(grid, chunks))["seconds"]
 
 
 def again(bench):
@@ -86,24 +74,23 @@ def again(bench):
     store = bench.store("seed")
     null_row = Row(bench.case, "800 B chunks read again", "null FS", 1.1, unit="us")
     disk_row = Row(bench.case, "800 B chunks read again", "ext4", 2.0, unit="us")
-    with view(bench, store, SMALL, log=False) as mounted:
-        grid, n_bytes = mounted.grid(), mounted.array["chunk_bytes"]
-    files = names(grid, column(0, grid))
+    files = files_of(bench, store, SMALL)
+    chunks = column(0, files.grid)
     folder = bench.work / "small"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     disk_row.yardstick = file_system_of(folder)
 
     def twice(where):
-        bench.worker.do("read_files", folder=where, names=files)
-        # Microseconds: many rounds in one clock, or the clock is what is measured.
-        return 1e6 * bench.worker.do("read_files", folder=where, names=files * 20)["seconds"] / len(files) / 20
+        bench.read(where, files, chunks)
+        # Many rounds in one clock: a disturbance of a millisecond would be a fifth of one.
+        return 1e6 * bench.read(where, files, chunks * 20) / len(chunks) / 20
 
     try:
-        for name in files:
-            (folder / name).write_bytes(bytes(n_bytes))
+        for name in files.names(chunks):
+            (folder / name).write_bytes(bytes(files.n_bytes))
         for run in range(bench.runs):
-            with null(bench, grid, n_bytes) as nothing:
+            with null(bench, files) as nothing:
                 null_row.theirs.append(twice(nothing))
             with view(bench, store, SMALL) as mounted:
                 null_row.ours.append(twice(mounted.folder))
@@ -129,7 +116,7 @@ def shard(bench):
     shutil.rmtree(copy, ignore_errors=True)
     try:
         with view(bench, store, flags) as mounted:
-            name = names(mounted.grid(), [0])[0]
+            name = files_of(bench, store, OBJECTS).names([0])[0]
             (copy / "lightcurves").mkdir(parents=True)
             for file in ("zarr.json", name):
                 shutil.copyfile(mounted.folder / file, copy / "lightcurves" / file)
@@ -168,11 +155,10 @@ def listing(bench):
 
     for row, chunk_rows, action in ((scans, 1, scandir), (lists, 10, ls)):
         flags = ["--chunks", f"object={chunk_rows},epoch=full"]
-        grid = [1_000_000 // scale // chunk_rows, 1]
-        growths = []
+        files, growths = files_of(bench, store, flags), []
 
         def nothing(_):
-            with null(bench, grid, 32 * chunk_rows) as folder:
+            with null(bench, files) as folder:
                 return action(folder)
 
         def ours(_):
@@ -206,52 +192,47 @@ def huge(bench):
 def readers(bench):
     """How much more 16 readers get than one, from chunks in our cache and none in the kernel's."""
     store = bench.store("idf")
-    work = "16 readers of random chunks in our cache: their rate, one reader's = 1"
-    row = Row(bench.case, work, "null FS: the same", 0.9, at_least=True, unit="x")
-    with view(bench, store, OBJECTS, log=False) as mounted:
-        grid, n_bytes = mounted.grid(), mounted.array["chunk_bytes"]
-    files = names(grid)
-    rates = {"one": [], "sixteen": []}
+    work = "16 readers of random chunks in our cache: rate, one = 1"
+    row = Row(bench.case, work, "the same of the null FS", 0.9, at_least=True, unit="x")
+    files = files_of(bench, store, OBJECTS)
+    rates = {"null FS": [], "rechunkfs": []}
     crew = [Worker() for _ in range(16)]
 
-    def speed_up(folder, run):
-        r = random.Random(run)
-        asked = r.choices(files, k=1600)
-        one = crew_seconds(folder, crew[:1], asked)
-        sixteen = crew_seconds(folder, crew, asked)
-        if folder.parent in ours_at:
-            rates["one"].append(len(asked) * n_bytes / one / 1e6)
-            rates["sixteen"].append(len(asked) * n_bytes / sixteen / 1e6)
+    def speed_up(whose, folder, run):
+        asked = random.Random(run).sample(files.names(), 1600)
+        # First everybody's files, so that all of them are known to the kernel, and in our cache.
+        bench.read(folder, files)
+        one, sixteen = (crew_seconds(folder, some, asked, files.n_bytes) for some in (crew[:1], crew))
+        rates[whose].append([len(asked) * files.n_bytes / seconds / 1e6 for seconds in (one, sixteen)])
         return one / sixteen
 
     def nothing(run):
-        with null(bench, grid, n_bytes) as folder:
-            bench.worker.do("read_files", folder=folder, names=files)
-            return speed_up(folder, run)
+        with null(bench, files) as folder:
+            return speed_up("null FS", folder, run)
 
     def ours(run):
         with view(bench, store, [*OBJECTS, *ROOMY]) as mounted:
-            bench.worker.do("read_files", folder=mounted.folder, names=files)
-            before, ours_at[:] = mounted.blocks(), [mounted.path]
-            found = speed_up(mounted.folder, run)
-            if mounted.blocks() != before:
+            found = speed_up("rechunkfs", mounted.folder, run)
+            if mounted.status()["cache"]["evicted"]:
                 raise Failed("not everything stayed in our cache: is 3 GiB of memory more than there is?")
             return found
 
-    ours_at = []
     try:
         bench.alternate(row, nothing, ours)
     finally:
         for worker in crew:
             worker.__exit__()
-    row.notes.append(f"one {statistics.median(rates['one']):.0f} MB/s, sixteen {spread(rates['sixteen'])} MB/s")
+    for whose, found in rates.items():
+        one, sixteen = (statistics.median(rate) for rate in zip(*found))
+        row.notes.append(f"{whose}: one {one:.0f}, sixteen {sixteen:.0f} MB/s")
     return [row]
 
 
-def crew_seconds(folder, crew, files):
-    """Wall time of `files` shared out among the workers, who begin together."""
+def crew_seconds(folder, crew, names, file_bytes):
+    """Wall time of the files shared out among the workers, who begin together."""
     start_at = time.monotonic() + 1.0
     for i, worker in enumerate(crew):
-        worker.ask("read_and_forget", folder=folder, names=files[i :: len(crew)], start_at=start_at)
+        share = names[i :: len(crew)]
+        worker.ask("read_and_forget", folder=folder, names=share, file_bytes=file_bytes, start_at=start_at)
     answers = [worker.answer() for worker in crew]
     return max(answer["ended"] for answer in answers) - min(answer["began"] for answer in answers)

@@ -1,11 +1,11 @@
 """Cases in which source chunks are decoded: first reads, sweeps, random reads."""
 
-import math
 import random
 import shutil
+import statistics
 
 from bench.context import Row, spread
-from bench.mounts import PROGRAM, names, view
+from bench.mounts import PROGRAM, files_of, view
 from bench.process import Failed, run
 from bench.stores import strict
 from bench.yardsticks import dd, decode, null_read
@@ -79,87 +79,81 @@ def seed(bench):
     row = Row(bench.case, work, "its 1,000 source chunks decoded + null FS", 1.2)
     bench.worker.do("warm", store=store, readers=["tensorstore"])
     flags = ["--chunks", "object=1,epoch=100"]
-    with view(bench, store, flags) as mounted:
-        grid, n_bytes = mounted.grid(), mounted.array["chunk_bytes"]
-    picked = rows_of(bench, grid[0])
+    files = files_of(bench, store, flags)
+    picked = rows_of(bench, files.grid[0])
 
-    def files(i):
-        return names(grid, range(picked[i] * grid[1], (picked[i] + 1) * grid[1]))
+    def chunks(i):
+        return range(picked[i] * files.grid[1], (picked[i] + 1) * files.grid[1])
 
     def loop(i):
         keys = [f"c/{picked[i] // 1000}/{epoch}/0" for epoch in range(1000)]
         # Three times in one process: ours must not be flattered by its first.
         decoded = decode(bench, "chunks", store, *keys, repeat=3)
-        return decoded["seconds"] + null_read(bench, {"grid": grid, "bytes": n_bytes}, files(i))
+        return decoded["seconds"] + null_read(bench, files, chunks(i))
 
     def ours(i):
         with view(bench, store, flags) as mounted:
-            return bench.worker.do("read_files", folder=mounted.folder, names=files(i))["seconds"]
+            return bench.read(mounted.folder, files, chunks(i))
 
     bench.alternate(row, loop, ours)
     peer = [bench.worker.do("tensorstore", store=strict(store), array="lightcurves", row=i)["seconds"] for i in picked]
     row.notes.append(f"tensorstore on the source {spread(peer)} s")
-    row.require("faster than tensorstore", sorted(row.ours)[len(row.ours) // 2] < sorted(peer)[len(peer) // 2])
+    row.require("faster than tensorstore", statistics.median(row.ours) < statistics.median(peer))
     return [row]
 
 
 def sweep_with(bench, row, flags):
-    """Every virtual chunk in order against decoding everything and the same reads of the null file system."""
+    """Every virtual chunk in order against decoding everything and the same reads of the null file system.
+
+    Returns whether each block was decoded once."""
     store = bench.store("idf")
-    with view(bench, store, OBJECTS, log=False) as mounted:
-        grid, n_bytes = mounted.grid(), mounted.array["chunk_bytes"]
-    files, counts = names(grid), []
+    files, counts, peaks = files_of(bench, store, OBJECTS), [], []
 
     def loop(_):
         decoded = decode(bench, "all", store)
         counts.append(decoded["blocks"])
-        return decoded["seconds"] + null_read(bench, {"grid": grid, "bytes": n_bytes}, files)
+        return decoded["seconds"] + null_read(bench, files)
 
     def ours(_):
         with view(bench, store, [*OBJECTS, *flags]) as mounted:
-            seconds = bench.worker.do("read_files", folder=mounted.folder, names=files)["seconds"]
+            seconds = bench.read(mounted.folder, files)
             counts.append(mounted.blocks())
-            row.peak_bytes = mounted.memory_bytes("VmHWM")
+            peaks.append(mounted.memory_bytes("VmHWM"))
             return seconds
 
     bench.alternate(row, loop, ours)
-    row.notes.append(f"{len(files) * n_bytes / 1e9:.2f} GB; blocks decoded: {counts[-1]} of {counts[0]}")
-    row.notes.append(f"peak RSS {row.peak_bytes / 2**20:.0f} MiB")
-    row.counts = counts
-    return row
+    row.notes.append(f"{len(files) * files.n_bytes / 1e9:.2f} GB; blocks decoded: {max(counts[1::2])} of {counts[0]}")
+    row.notes.append(f"peak RSS {max(peaks) / 2**20:.0f} MiB")
+    return all(ours == all_of_them for all_of_them, ours in zip(counts[::2], counts[1::2]))
 
 
 def sweep(bench):
-    work = "every virtual chunk of idf in order, plain reader"
-    return [sweep_with(bench, Row(bench.case, work, "decode everything + null FS", 1.2), [])]
-
-
-def sweep_256(bench):
-    work = "the same with --memory 256MiB"
-    row = sweep_with(bench, Row(bench.case, work, "decode everything + null FS", 1.3), ["--memory", "256MiB"])
-    row.require("each block decoded once", all(ours == all_of_them for all_of_them, ours in pairs(row.counts)))
+    row = Row(bench.case, "every virtual chunk of idf in order, plain reader", "decode everything + null FS", 1.2)
+    sweep_with(bench, row, [])
     return [row]
 
 
-def pairs(values):
-    return zip(values[::2], values[1::2])
+def sweep_256(bench):
+    row = Row(bench.case, "every virtual chunk of idf in order, --memory 256MiB", "decode everything + null FS", 1.3)
+    row.require("each block decoded once", sweep_with(bench, row, ["--memory", "256MiB"]))
+    return [row]
 
 
 def random_reads(bench):
     store = bench.store("idf")
-    work = "every virtual chunk of idf in random order, --memory 512MiB: per read that misses"
+    # Little enough for most reads to miss; 160 MiB is the least that this store can be mounted with.
+    memory = "160MiB" if bench.quick else "512MiB"
+    work = f"idf in random order, --memory {memory}: a read that misses"
     row = Row(bench.case, work, "the fewest blocks that hold its rows, decoded", 1.3, unit="ms")
-    flags = [*OBJECTS, "--memory", "160MiB" if bench.quick else "512MiB"]
-    with view(bench, store, flags, log=False) as mounted:
-        grid, n_rows = mounted.grid(), mounted.array["virtual_chunks"][0]
-    missed = []
+    flags = [*OBJECTS, "--memory", memory]
+    files, missed = files_of(bench, store, flags), []
 
     def ours(run):
-        order = list(range(math.prod(grid)))
+        order = list(range(len(files)))
         random.Random(run).shuffle(order)
         with view(bench, store, flags) as mounted:
-            asked = {"mount": mounted.path, "folder": mounted.folder, "names": names(grid, order)}
-            found = bench.worker.do("read_counted", **asked)
+            asked = {"folder": mounted.folder, "names": files.names(order), "file_bytes": files.n_bytes}
+            found = bench.worker.do("read_counted", mount=mounted.path, **asked)
             blocks = mounted.blocks()
         times = [seconds for seconds, is_missed in zip(found["each"], found["missed"]) if is_missed]
         missed[:] = [chunk for chunk, is_missed in zip(order, found["missed"]) if is_missed]
@@ -168,38 +162,36 @@ def random_reads(bench):
 
     def loop(_):
         # For the reads that missed just now; the kernel limits the length of an argument.
-        files = missed[:: max(1, len(missed) // 500)]
-        fewest = decode(bench, "blocks", store, ",".join(str(chunk * n_rows) for chunk in files), n_rows)
-        row.notes[1:] = [f"{fewest['blocks'] / len(files):.0f} blocks would do"]
-        return 1e3 * fewest["seconds"] / len(files)
+        some = missed[:: max(1, len(missed) // 500)]
+        fewest = decode(bench, "blocks", store, ",".join(str(chunk * files.n_rows) for chunk in some), files.n_rows)
+        row.notes[1:] = [f"{fewest['blocks'] / len(some):.0f} blocks would do"]
+        return 1e3 * fewest["seconds"] / len(some)
 
     return [bench.alternate(row, loop, ours, ours_first=True)]
 
 
 def cache_dir(bench):
     store = bench.store("idf")
-    work = "every virtual chunk of idf in order, --cache-dir on this disk"
+    work = "every virtual chunk of idf in order, --cache-dir"
     row = Row(bench.case, work, "decode everything + null FS + dd write and read", 1.3)
     if "--cache-dir" not in run([bench.root / PROGRAM, "mount", "--help"]):
         row.missing = "not available: `mount` has no --cache-dir"
         return [row]
     cache = bench.work / "cache"
     flags = [*OBJECTS, "--cache-dir", cache, "--cache-size", "8GiB"]
-    with view(bench, store, OBJECTS, log=False) as mounted:
-        grid, n_bytes = mounted.grid(), mounted.array["chunk_bytes"]
-    files = names(grid)
+    files = files_of(bench, store, OBJECTS)
 
     def loop(_):
         decoded = decode(bench, "all", store)
-        return decoded["seconds"] + null_read(bench, {"grid": grid, "bytes": n_bytes}, files) + dd(bench, len(files) * n_bytes)
+        return decoded["seconds"] + null_read(bench, files) + dd(bench, len(files) * files.n_bytes)
 
     def ours(_):
         shutil.rmtree(cache, ignore_errors=True)
         try:
             with view(bench, store, flags) as mounted:
-                seconds = bench.worker.do("read_files", folder=mounted.folder, names=files)["seconds"]
+                seconds = bench.read(mounted.folder, files)
             with view(bench, store, flags) as mounted:
-                again.append(bench.worker.do("read_files", folder=mounted.folder, names=files)["seconds"])
+                again.append(bench.read(mounted.folder, files))
                 row.require("second mount decodes nothing", mounted.status()["source_counts"]["decoded_bytes"] == 0)
             return seconds
         finally:

@@ -30,7 +30,7 @@ def draw(rows, path, title):
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"1/{1 / x:.0f}" if x < 1 else f"{x:.0f}"))
     axes.axvline(1, color=INK, linewidth=0.8, zorder=3)
-    axes.set_yticks(range(len(rows)), [f"{row.case}\n{against(row)}" for row in rows], fontsize=8.5)
+    axes.set_yticks(range(len(rows)), [label(row) for row in rows], fontsize=8.5, linespacing=1.25)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     # The figures stand in a column of their own, where no bar can cover them.
     for y, row in enumerate(rows):
@@ -42,8 +42,8 @@ def draw(rows, path, title):
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.set_xlabel("rechunkfs as a multiple of the yardstick (log scale)")
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel("rechunkfs / yardstick (log scale): 1/4 is four times as fast")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     handles = [Patch(color=MET, label="target met"), Patch(color=MISSED, label="target missed"),
                Line2D([], [], color=INK, linewidth=2.2, label="target")]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
@@ -51,7 +51,10 @@ def draw(rows, path, title):
     plt.close(figure)
 
 
-def against(row):
-    """What is compared, short."""
-    text = f"{row.work.split(':')[0]} / {row.yardstick}"
-    return text if len(text) <= 80 else text[:77] + "..."
+def label(row):
+    """What is compared, on two lines."""
+    return f"{shortened(row.work)}\nagainst {shortened(row.yardstick)}"
+
+
+def shortened(text):
+    return text if len(text) <= 64 else text[:61] + "..."

@@ -65,6 +65,11 @@ class Bench:
             self.worker.__exit__()
             self.worker = None
 
+    def read(self, folder, files, chunks=None):
+        """Seconds in which one plain reader reads these chunk files, all of them where none are named."""
+        names = files.names(chunks)
+        return self.worker.do("read_files", folder=folder, names=names, file_bytes=files.n_bytes)["seconds"]
+
     def note_command(self, command):
         """Keeps a command for the record, with what differs from sample to sample left out."""
         words = []

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from bench.process import Failed, end, is_alive, run, wait_until
 
@@ -13,18 +14,44 @@ PROGRAM = "target/release/rechunkfs"
 NULL_FS = "target/release/examples/null_fs"
 
 
+@dataclass
+class Files:
+    """The chunk files of a view: how many there are along each axis, bytes and rows of each."""
+
+    grid: list
+    n_bytes: int
+    n_rows: int
+
+    def __len__(self):
+        return math.prod(self.grid)
+
+    def names(self, chunks=None):
+        """Their names in the array's order; of these chunks alone where they are given."""
+        names = []
+        for chunk in range(len(self)) if chunks is None else chunks:
+            idxs = []
+            for length in reversed(self.grid):
+                chunk, idx = divmod(chunk, length)
+                idxs.append(str(idx))
+            names.append(".".join(["c", *reversed(idxs)]))
+        return names
+
+
+def files_of(bench, store, flags):
+    """What a view will hold, without mounting it."""
+    command = [bench.root / PROGRAM, "mount", "--dry-run", "--quiet", "--json", store, bench.work / "mnt-none", *flags]
+    array = next(array for array in json.loads(run(command))["rechunked"] if array["path"] == "lightcurves")
+    chunk = array["virtual_chunks"]
+    grid = [-(-length // chunk_length) for length, chunk_length in zip(array["shape"], chunk)]
+    return Files(grid, array["chunk_bytes"], chunk[0])
+
+
 class View:
     """A mount of ours."""
 
-    def __init__(self, root, path, info, seconds):
-        self.root, self.path, self.seconds, self.pid = root, path, seconds, info["pid"]
-        self.array = next(array for array in info["rechunked"] if array["path"] == "lightcurves")
+    def __init__(self, root, path, pid, seconds):
+        self.root, self.path, self.pid, self.seconds = root, path, pid, seconds
         self.folder = path / "lightcurves"
-
-    def grid(self):
-        """Files along each axis."""
-        file_shape = self.array["virtual_shards"] or self.array["virtual_chunks"]
-        return [-(-length // chunk) for length, chunk in zip(self.array["shape"], file_shape)]
 
     def status(self):
         return json.loads(run([self.root / PROGRAM, "status", self.path, "--json"], timeout=30))["view"]
@@ -38,47 +65,31 @@ class View:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def names(grid, chunks=None):
-    """Names of the chunk files, in the array's order; of these chunks alone where they are given."""
-    name = []
-    for chunk in range(math.prod(grid)) if chunks is None else chunks:
-        idxs = []
-        for length in reversed(grid):
-            chunk, idx = divmod(chunk, length)
-            idxs.append(str(idx))
-        name.append(".".join(["c", *reversed(idxs)]))
-    return name
-
-
 @contextmanager
-def view(bench, store, flags, log=True):
+def view(bench, store, flags):
     """A fresh mount of `store`; `seconds` is what the command took, from the shell to a mount that answers."""
     point = mountpoint(bench)
     command = [bench.root / PROGRAM, "mount", "--quiet", "--json", store, point, *flags, "--threads", bench.n_cpus]
-    if log:
-        bench.note_command(command)
+    bench.note_command(command)
     mounted = None
     try:
         start = time.perf_counter()
         printed = run(command, timeout=120)
         seconds = time.perf_counter() - start
-        mounted = View(bench.root, point, json.loads(printed), seconds)
+        mounted = View(bench.root, point, json.loads(printed)["pid"], seconds)
         yield mounted
     finally:
-        unmount(bench, point)
+        remove(bench, point)
         if mounted:
             # Its memory is to be free again before anything else is measured.
             wait_until(lambda: not is_alive(mounted.pid), "the end of a mount's process", 30)
-        point.chmod(0o755)
-        point.rmdir()
 
 
 @contextmanager
-def null(bench, grid, chunk_bytes, copy=None):
-    """A fresh mount of the null file system; gives the array's directory."""
+def null(bench, files):
+    """A fresh mount of the null file system with the same files; gives the array's directory."""
     point = mountpoint(bench)
-    command = [bench.root / NULL_FS, point, "--grid", ",".join(map(str, grid)), "--chunk-bytes", chunk_bytes]
-    command += ["--copy", copy] if copy else []
+    command = [bench.root / NULL_FS, point, "--grid", ",".join(map(str, files.grid)), "--chunk-bytes", files.n_bytes]
     bench.note_command(command)
     process = subprocess.Popen([str(part) for part in command], start_new_session=True)
     try:
@@ -88,17 +99,29 @@ def null(bench, grid, chunk_bytes, copy=None):
             raise Failed(f"the null file system has ended, exit code {process.returncode}")
         yield point / "lightcurves"
     finally:
-        unmount(bench, point)
+        remove(bench, point)
         with suppress(subprocess.TimeoutExpired):
             process.wait(20)
         end(process)
-        point.rmdir()
 
 
 def mountpoint(bench):
     point = bench.work / f"mnt-{os.getpid()}-{time.monotonic_ns()}"
     point.mkdir()
     return point
+
+
+def remove(bench, point):
+    """Unmounts, and removes the mount point. Where we were interrupted while mounting, the mount may come yet."""
+
+    def is_gone():
+        unmount(bench, point)
+        with suppress(OSError):
+            point.chmod(0o755)
+            point.rmdir()
+        return not os.path.lexists(point)
+
+    wait_until(is_gone, f"the end of {point}", 30)
 
 
 def unmount(bench, point):

@@ -11,7 +11,8 @@ TOP = """# Benchmarks
 What `scripts/bench` measured, newest first. The yardstick is taken in the same run, in turn with rechunkfs: figures are
 medians and, in brackets, the least and the most; `ratio` is that of the medians. The source is in the page cache; a sample of
 ours has a mount of its own, with nothing cached, unless the row says otherwise. *null FS* is `examples/null_fs.rs`: a FUSE file
-system of the same tree that answers from memory. *Decoding* is `examples/decode.rs`: open, read, decode on all cores.
+system of the same tree that answers from memory. *Decoding* is `examples/decode.rs`: open, read, decode on all cores. The
+readers are those of `bench/tasks.py`; clocks run from opening the array, or the first file, to having the values.
 
 ![ratios](benchmarks.png)
 """
@@ -60,12 +61,13 @@ def today():
 
 def title(bench):
     """Of the chart."""
-    return f"rechunkfs {machine.commit(bench.root)}, {bench.n_cpus} cores, {today()}: shorter than the target's mark is better"
+    return f"rechunkfs {machine.commit(bench.root)} on {bench.n_cpus} cores, {today()}"
 
 
 def record(bench, rows):
     """One run, as Markdown."""
-    facts = machine.describe(bench.root) + [("command", f"`{machine.command_line()}`, {bench.runs} samples each")]
+    samples = f"{bench.runs} sample{'s' if bench.runs > 1 else ''} each"
+    facts = machine.describe(bench.root) + [("command", f"`{machine.command_line(bench.work)}`, {samples}")]
     lines = [f"## {today()}, {facts[0][1]}", "", *(f"* {what}: {value}" for what, value in facts), ""]
     lines += [table(rows), "", summary(rows) + ".", "", "The commands, each of a kind once:", "", "```text"]
     for case, commands in bench.commands.items():

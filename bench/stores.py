@@ -59,7 +59,6 @@ def make_plain(path, shape, chunks, dtype):
         "lightcurves", shape=shape, chunks=chunks, dtype=dtype, fill_value=0, dimension_names=("object", "epoch"),
         compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
     )  # fmt: skip
-    root.create_array("mjd", shape=(shape[1],), dtype="f8")
     values = np.arange(chunks[0] * chunks[1]).reshape(chunks) % 251
     array[tuple(slice(length) for length in chunks)] = values.astype(dtype)
     folder = path / "lightcurves"
@@ -70,7 +69,6 @@ def make_plain(path, shape, chunks, dtype):
         if key != first:
             key.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(first, key)
-    zarr.consolidate_metadata(path)
 
 
 def strict(path):

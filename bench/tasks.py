@@ -87,21 +87,18 @@ def read_file(path, buffer):
         os.close(file)
 
 
-def buffer_for(folder, names):
-    return memoryview(bytearray(os.stat(f"{folder}/{names[0]}").st_size + 1)) if names else memoryview(bytearray(1))
-
-
-def read_files(folder, names):
+def read_files(folder, names, file_bytes):
     """Every file of `names` once, by one plain reader. Its first look at a file is in the clock."""
-    # Not a stat of the first file: that would be a look already.
-    buffer = memoryview(bytearray(8 << 20))
+    buffer = memoryview(bytearray(file_bytes + 1))
     seconds, n_bytes = timed(lambda: sum(read_file(f"{folder}/{name}", buffer) for name in names))
-    return {"seconds": seconds, "bytes": n_bytes}
+    if n_bytes != file_bytes * len(names):
+        raise ValueError(f"{n_bytes} bytes in {len(names)} files of {file_bytes}")
+    return {"seconds": seconds}
 
 
-def read_counted(mount, folder, names):
+def read_counted(mount, folder, names, file_bytes):
     """As `read_files`, each file timed for itself; and which of the reads made the mount decode something."""
-    buffer = memoryview(bytearray(8 << 20))
+    buffer = memoryview(bytearray(file_bytes + 1))
     seconds, missed, before = [], [], blocks(mount)
     for name in names:
         took, _ = timed(lambda: read_file(f"{folder}/{name}", buffer))
@@ -116,15 +113,14 @@ def blocks(mount):
     return json.loads(os.getxattr(mount, STATUS))["source_counts"]["blocks"]
 
 
-def read_and_forget(folder, names, start_at):
+def read_and_forget(folder, names, file_bytes, start_at):
     """As `read_files`, but the kernel is told to drop each file's pages: the next read asks the file system again."""
-    buffer = buffer_for(folder, names)
+    buffer = memoryview(bytearray(file_bytes + 1))
     forget(folder, names)
     time.sleep(max(0.0, start_at - time.monotonic()))
     began = time.monotonic()
     for name in names:
-        path = f"{folder}/{name}"
-        read_file(path, buffer)
+        read_file(f"{folder}/{name}", buffer)
         forget(folder, [name])
     return {"seconds": time.monotonic() - began, "began": began, "ended": time.monotonic()}
 

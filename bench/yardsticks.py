@@ -16,10 +16,10 @@ def decode(bench, mode, store, *arguments, repeat=1):
     return json.loads(run(command, timeout=1800))
 
 
-def null_read(bench, mounted, names, grid=None):
+def null_read(bench, files, chunks=None):
     """Reading the same files, of the same sizes, by the same reader, from a fresh null file system."""
-    with null(bench, grid or mounted["grid"], mounted["bytes"]) as folder:
-        return bench.worker.do("read_files", folder=folder, names=names)["seconds"]
+    with null(bench, files) as folder:
+        return bench.read(folder, files, chunks)
 
 
 def dd(bench, n_bytes):
