@@ -1,0 +1,1 @@
+"""The benchmark behind scripts/bench: stores, mounts, yardsticks, cases, report."""
