@@ -34,6 +34,17 @@ pub(super) struct Blocks {
     first: u64,
 }
 
+/// Refuses a chunk whose header says that it decodes to more than `most_bytes`.
+pub(super) fn check_claim(chunk: &[u8], most_bytes: u64) -> Result<(), String> {
+    match chunk.get(4..8) {
+        Some(word) => match u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]])) {
+            n_bytes if n_bytes > most_bytes => Err(format!("the blosc header says {n_bytes} decoded bytes")),
+            _ => Ok(()),
+        },
+        None => Err("a blosc chunk shorter than its header".into()),
+    }
+}
+
 impl Header {
     /// Reads a header; `n_bytes` and `encoded_bytes` are what the array and the file say.
     pub(super) fn parse(raw: &[u8; HEADER_BYTES], n_bytes: u64, encoded_bytes: u64) -> Result<Self, String> {

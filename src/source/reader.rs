@@ -169,12 +169,7 @@ impl ArrayReader {
 
     /// Most memory that [`Self::read`] takes besides `out`, for `out_bytes` of it.
     pub fn scratch_bytes(&self, out_bytes: u64) -> u64 {
-        match self.codec {
-            LeafCodec::Raw => 0,
-            // Encoded blocks, miniature chunk, decoded blocks; blocks reach beyond the range at both ends.
-            LeafCodec::Blosc(_) => most_scratch_bytes(out_bytes.min(self.leaf_bytes)),
-            _ => most_scratch_bytes(self.leaf_bytes),
-        }
+        self.codec.scratch_bytes(out_bytes, self.leaf_bytes)
     }
 
     /// Reads elements `range` (positions in the leaf's encoded order) of `leaf` into `out`.
@@ -298,11 +293,6 @@ impl ArrayReader {
     pub fn files_of(&self, region: &Region) -> Region {
         region.cells(&self.array.file_shape)
     }
-}
-
-/// Most memory that decoding `decoded_bytes` takes besides its result's place: encoded, decoded, and a step between.
-pub fn most_scratch_bytes(decoded_bytes: u64) -> u64 {
-    decoded_bytes.saturating_mul(3).saturating_add(1 << 20)
 }
 
 /// Zarr readers take all of these for "no such chunk"; so does the source's own reader, so must the view.
