@@ -11,6 +11,11 @@ use std::ops::Range;
 /// Bytes of the fixed header.
 pub(super) const HEADER_BYTES: usize = 16;
 
+/// C-Blosc's least is 128, rounded down to whole elements of up to 255.
+const MIN_BLOCK_BYTES: u64 = 64;
+/// Chunks shorter than one element of 255 bytes have blocks of one byte.
+const MAX_TINY_BYTES: u64 = 255;
+
 const FLAG_STORED: u8 = 0x02;
 const FLAG_DONT_SPLIT: u8 = 0x10;
 
@@ -59,7 +64,9 @@ impl Header {
         if header.encoded_bytes != encoded_bytes {
             return Err(format!("the blosc header says {} bytes, there are {encoded_bytes}", header.encoded_bytes));
         }
-        if header.block_bytes == 0 || header.block_bytes > n_bytes.max(1) {
+        // C-Blosc makes smaller blocks of tiny chunks alone. A table of more would be as large as the chunk.
+        let is_sound = header.block_bytes >= MIN_BLOCK_BYTES || n_bytes <= MAX_TINY_BYTES && header.block_bytes > 0;
+        if !is_sound || header.block_bytes > n_bytes.max(1) {
             return Err(format!("a blosc block length of {} bytes is impossible", header.block_bytes));
         }
         if header.is_stored() && encoded_bytes != n_bytes + HEADER_BYTES as u64 {
@@ -103,6 +110,9 @@ impl Header {
         // Several threads may have written the blocks, so a block ends where the next one in the file begins.
         let mut sorted = offsets.clone();
         sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("the blosc block table has two blocks in one place".into());
+        }
         let end_of = |start: u64| {
             let next = sorted.partition_point(|&at| at <= start);
             sorted.get(next).copied().unwrap_or(self.encoded_bytes)
