@@ -4,7 +4,10 @@ use crate::leaf::{Leaf, sample};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use proptest::prelude::*;
+use rechunkfs::source::{ArrayReader, Counters, hierarchy};
+use rechunkfs::zarr::{Layout, project};
 use std::io::Write;
+use std::sync::Arc;
 
 const GZIP: &str = r#"{"name":"gzip","configuration":{"level":5}}"#;
 const ZLIB: &str = r#"{"name":"numcodecs.zlib","configuration":{"level":1}}"#;
@@ -260,6 +263,38 @@ fn checksums_round_a_stream_are_checked_before_any_of_it_is_used() {
             }
             assert_refused(&leaf, &good[..3], "");
         }
+    }
+}
+
+#[test]
+fn the_compressors_of_zarr_v2_are_streams_too() {
+    let compressors = [
+        (Format::Gzip, r#"{"id":"gzip","level":1}"#, "null"),
+        (Format::Zlib, r#"{"id":"zlib","level":1}"#, "null"),
+        (ZSTD_BARE, r#"{"id":"zstd","level":1}"#, "null"),
+        (ZSTD_CHECKED, r#"{"id":"zstd","level":1,"checksum":true}"#, "[]"),
+        // A filter alone is a chain as well.
+        (Format::Zlib, "null", r#"[{"id":"zlib","level":1}]"#),
+    ];
+    for (format, compressor, filters) in compressors {
+        let store = tempfile::tempdir().expect("a directory");
+        let text = format!(
+            r#"{{"zarr_format":2,"shape":[4000,100],"chunks":[4000,100],"dtype":"|u1","compressor":{compressor},
+                "fill_value":0,"order":"C","filters":{filters}}}"#
+        );
+        std::fs::write(store.path().join(".zarray"), text).expect("written");
+        let data = sample(400_000);
+        std::fs::write(store.path().join("0.0"), format.encode(&data, 1)).expect("written");
+        let layout = Layout { chunks: vec!["0=10,1=full".into()], ..Layout::default() };
+        let projection = project(&hierarchy::read(store.path()).expect("a store"), &layout).expect("a layout");
+        let counters = Arc::new(Counters::default());
+        let source = &projection.arrays[0].source;
+        let reader = ArrayReader::new(store.path(), source, 1, Arc::clone(&counters)).expect("supported");
+        let stamp = reader.state(&[0, 0]).expect("there").stamp;
+        let mut out = vec![0; 1_000];
+        assert!(reader.read(&[0, 0], (9_000, 10_000), stamp, &mut out).expect("reads"));
+        assert_eq!(out, data[9_000..10_000]);
+        assert_eq!(counters.values().decoded_bytes, 10_000, "{compressor}");
     }
 }
 
