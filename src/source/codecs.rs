@@ -118,14 +118,17 @@ impl LeafCodec {
         }
     }
 
-    /// Most memory that reading `out_bytes` of a leaf takes besides them.
-    pub(super) fn scratch_bytes(&self, out_bytes: u64, leaf_bytes: u64) -> u64 {
+    /// Most memory that reading `out_bytes` of a leaf takes besides them; its Blosc blocks are of `block_bytes`.
+    pub(super) fn scratch_bytes(&self, out_bytes: u64, leaf_bytes: u64, block_bytes: u64) -> u64 {
         // Encoded, decoded, and a step between.
         let decoding = |n_bytes: u64| n_bytes.saturating_mul(3).saturating_add(1 << 20);
         match self {
             LeafCodec::Raw => 0,
-            // Encoded blocks, miniature chunk, decoded blocks; blocks reach beyond the range at both ends.
-            LeafCodec::Blosc(_) => decoding(out_bytes.min(leaf_bytes)),
+            // Miniature chunk and decoded blocks, which reach beyond the range at both ends; and C-Blosc's own two.
+            LeafCodec::Blosc(_) => {
+                let decoded_bytes = out_bytes.saturating_add(2 * block_bytes).min(leaf_bytes);
+                2 * (decoded_bytes + block_bytes) + (1 << 20)
+            }
             LeafCodec::Stream(format, after) if after.is_empty() => READ_BYTES + format.decoder_bytes(leaf_bytes),
             LeafCodec::Stream(..) | LeafCodec::Whole(_) | LeafCodec::Opaque { .. } => decoding(leaf_bytes),
         }
@@ -146,7 +149,8 @@ pub(super) fn most_encoded_bytes(n_bytes: u64) -> u64 {
 /// Most memory that reading any part of a leaf of `array` takes besides that part.
 pub fn most_scratch_bytes(array: &SourceArray) -> u64 {
     let leaf_bytes = leaf_bytes(array);
-    LeafCodec::new(array).map_or(0, |codec| codec.scratch_bytes(leaf_bytes, leaf_bytes))
+    // Blocks of half the leaf: one that is a single longer block is decoded with what is left to others.
+    LeafCodec::new(array).map_or(0, |codec| codec.scratch_bytes(leaf_bytes, leaf_bytes, leaf_bytes / 2))
 }
 
 impl BytesCodec {

@@ -39,7 +39,7 @@ impl ArrayReader {
             LeafCodec::Blosc(_) if len >= HEADER_BYTES as u64 => {
                 let mut raw = [0; HEADER_BYTES];
                 self.pread(opened, file, offset, &mut raw)?;
-                let header = Header::parse(&raw, self.leaf_bytes, len).map_err(|why| self.corrupt(file, why))?;
+                let header = self.header(&raw, len).map_err(|why| self.corrupt(file, why))?;
                 if header.is_stored() {
                     self.count_decoded(header.touched(start, end).count() as u64, end - start);
                     return self.pread(opened, file, offset + HEADER_BYTES as u64 + start, out);
@@ -95,13 +95,7 @@ impl ArrayReader {
         let mut table = vec![0; 4 * header.n_blocks() as usize];
         self.pread(opened, file, offset + HEADER_BYTES as u64, &mut table)?;
         let blocks = header.locate(&table, &wanted).map_err(|why| self.corrupt(file, why))?;
-        let total: u64 = blocks.encoded.iter().map(|block| block.end - block.start).sum();
-        // Blocks cannot overlap in a sound chunk, so together they are no longer than it.
-        if total > header.encoded_bytes {
-            return Err(self.corrupt(file, "the blosc block table overlaps itself".into()));
-        }
-        let mut bodies = vec![0; total as usize];
-        let mut at = 0;
+        let mut miniature = header.miniature(&blocks);
         let mut block = 0;
         while block < blocks.encoded.len() {
             let run_start = blocks.encoded[block].start;
@@ -111,13 +105,11 @@ impl ArrayReader {
                 run_end = blocks.encoded[block].end;
                 block += 1;
             }
-            let len = (run_end - run_start) as usize;
-            self.pread(opened, file, offset + run_start, &mut bodies[at..at + len])?;
-            at += len;
+            let at = miniature.len();
+            miniature.resize(at + (run_end - run_start) as usize, 0);
+            self.pread(opened, file, offset + run_start, &mut miniature[at..])?;
         }
         let part = header.decoded(&wanted);
-        let miniature = header.miniature(&blocks, &bodies);
-        drop(bodies);
         let decoded = self.codec.decode(miniature, part.end - part.start).map_err(|why| self.corrupt(file, why))?;
         self.count_decoded(wanted.end - wanted.start, part.end - part.start);
         if decoded.len() as u64 != part.end - part.start {
