@@ -11,11 +11,12 @@ mod fletcher32;
 mod reader;
 mod shard;
 mod stamp;
+mod stream;
 
 pub mod hierarchy;
 
-pub use codecs::leaf_bytes;
+pub use codecs::{leaf_bytes, most_scratch_bytes};
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;
-pub use reader::{ArrayReader, FileState, most_scratch_bytes};
+pub use reader::{ArrayReader, FileState};
 pub use stamp::Stamp;

@@ -108,9 +108,10 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// Most scratch that one group takes for source chunks of `leaf_bytes` each, whatever their codec.
-pub fn most_scratch_bytes(leaf_bytes: u64) -> u64 {
-    GROUP_BYTES.max(leaf_bytes) + crate::source::most_scratch_bytes(leaf_bytes)
+/// Most scratch that one group takes for source chunks of `leaf_bytes` each, where reading one takes `reading_bytes`
+/// besides its result.
+pub fn most_scratch_bytes(leaf_bytes: u64, reading_bytes: u64) -> u64 {
+    GROUP_BYTES.max(leaf_bytes).saturating_add(reading_bytes)
 }
 
 /// Builds one tile: writes every element of the array that the tile holds into `targets`, which have an entry for each

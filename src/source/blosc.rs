@@ -11,6 +11,11 @@ use std::ops::Range;
 /// Bytes of the fixed header.
 pub(super) const HEADER_BYTES: usize = 16;
 
+/// C-Blosc's least is 128, rounded down to whole elements of up to 255.
+const MIN_BLOCK_BYTES: u64 = 64;
+/// Chunks shorter than one element of 255 bytes have blocks of one byte.
+const MAX_TINY_BYTES: u64 = 255;
+
 const FLAG_STORED: u8 = 0x02;
 const FLAG_DONT_SPLIT: u8 = 0x10;
 
@@ -34,6 +39,24 @@ pub(super) struct Blocks {
     first: u64,
 }
 
+impl Blocks {
+    /// Encoded bytes of all of them.
+    pub(super) fn encoded_bytes(&self) -> u64 {
+        self.encoded.iter().map(|block| block.end - block.start).sum()
+    }
+}
+
+/// Refuses a chunk whose header says that it decodes to more than `most_bytes`.
+pub(super) fn check_claim(chunk: &[u8], most_bytes: u64) -> Result<(), String> {
+    match chunk.get(4..8) {
+        Some(word) => match u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]])) {
+            n_bytes if n_bytes > most_bytes => Err(format!("the blosc header says {n_bytes} decoded bytes")),
+            _ => Ok(()),
+        },
+        None => Err("a blosc chunk shorter than its header".into()),
+    }
+}
+
 impl Header {
     /// Reads a header; `n_bytes` and `encoded_bytes` are what the array and the file say.
     pub(super) fn parse(raw: &[u8; HEADER_BYTES], n_bytes: u64, encoded_bytes: u64) -> Result<Self, String> {
@@ -48,7 +71,9 @@ impl Header {
         if header.encoded_bytes != encoded_bytes {
             return Err(format!("the blosc header says {} bytes, there are {encoded_bytes}", header.encoded_bytes));
         }
-        if header.block_bytes == 0 || header.block_bytes > n_bytes.max(1) {
+        // C-Blosc makes smaller blocks of tiny chunks alone. A table of more would be as large as the chunk.
+        let is_sound = header.block_bytes >= MIN_BLOCK_BYTES || n_bytes <= MAX_TINY_BYTES && header.block_bytes > 0;
+        if !is_sound || header.block_bytes > n_bytes.max(1) {
             return Err(format!("a blosc block length of {} bytes is impossible", header.block_bytes));
         }
         if header.is_stored() && encoded_bytes != n_bytes + HEADER_BYTES as u64 {
@@ -92,6 +117,9 @@ impl Header {
         // Several threads may have written the blocks, so a block ends where the next one in the file begins.
         let mut sorted = offsets.clone();
         sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("the blosc block table has two blocks in one place".into());
+        }
         let end_of = |start: u64| {
             let next = sorted.partition_point(|&at| at <= start);
             sorted.get(next).copied().unwrap_or(self.encoded_bytes)
@@ -105,29 +133,29 @@ impl Header {
         Ok(Blocks { encoded, first: wanted.start })
     }
 
-    /// The miniature chunk: `bodies` are the encoded bytes of `blocks`, one after the other.
-    pub(super) fn miniature(&self, blocks: &Blocks, bodies: &[u8]) -> Vec<u8> {
+    /// The head of the miniature chunk, which the encoded bytes of `blocks` follow, one after the other; there is room
+    /// for them.
+    pub(super) fn miniature(&self, blocks: &Blocks) -> Vec<u8> {
         let n = blocks.encoded.len() as u64;
         let decoded = self.decoded(&(blocks.first..blocks.first + n));
         let n_bytes = decoded.end - decoded.start;
         let table_bytes = 4 * blocks.encoded.len();
-        let mut chunk = Vec::with_capacity(HEADER_BYTES + table_bytes + bodies.len());
+        let total = HEADER_BYTES + table_bytes + blocks.encoded_bytes() as usize;
+        let mut chunk = Vec::with_capacity(total);
         chunk.extend_from_slice(&self.raw);
         if n_bytes < self.block_bytes {
             // The short last block alone. It was never split into one stream per byte of the type; a block that
             // fills its chunk would be taken for one that was.
             chunk[2] |= FLAG_DONT_SPLIT;
         }
-        let total = (HEADER_BYTES + table_bytes + bodies.len()) as u32;
         chunk[4..8].copy_from_slice(&(n_bytes as u32).to_le_bytes());
         chunk[8..12].copy_from_slice(&(self.block_bytes.min(n_bytes) as u32).to_le_bytes());
-        chunk[12..16].copy_from_slice(&total.to_le_bytes());
+        chunk[12..16].copy_from_slice(&(total as u32).to_le_bytes());
         let mut at = (HEADER_BYTES + table_bytes) as u64;
         for block in &blocks.encoded {
             chunk.extend_from_slice(&(at as u32).to_le_bytes());
             at += block.end - block.start;
         }
-        chunk.extend_from_slice(bodies);
         chunk
     }
 }
@@ -183,15 +211,14 @@ mod tests {
                         n_blocks / 3..n_blocks / 3 + 1,
                     ] {
                         let blocks = header.locate(table, &wanted).expect("a good table");
-                        let bodies: Vec<u8> = blocks
-                            .encoded
-                            .iter()
-                            .flat_map(|r| chunk[r.start as usize..r.end as usize].to_vec())
-                            .collect();
+                        let mut miniature = header.miniature(&blocks);
+                        for block in &blocks.encoded {
+                            miniature.extend_from_slice(&chunk[block.start as usize..block.end as usize]);
+                        }
                         let part = header.decoded(&wanted);
                         let decoded = codec
                             .decode(
-                                Cow::Owned(header.miniature(&blocks, &bodies)),
+                                Cow::Owned(miniature),
                                 &BytesRepresentation::FixedSize(part.end - part.start),
                                 &options,
                             )

@@ -1,6 +1,8 @@
 //! From the encoded bytes of a leaf chunk to its elements, through zarrs.
 
 use super::SourceError;
+use super::blosc;
+use super::stream::{self, Format};
 use crate::zarr::{Encoding, SourceArray};
 use std::borrow::Cow;
 use std::num::NonZeroU64;
@@ -11,16 +13,27 @@ use zarrs::array::{
 };
 use zarrs::metadata::v3::MetadataV3;
 
+/// Bytes of a stream that are read at a time.
+pub(super) const READ_BYTES: u64 = 256 << 10;
+
 /// One bytes-to-bytes codec.
 #[derive(Debug, Clone)]
 pub(super) enum BytesCodec {
     /// zarrs decodes it.
     Zarrs(Arc<dyn BytesToBytesCodecTraits>),
+    /// zarrs would allocate by what a zstd frame claims, end at the first gzip member, and take a zlib stream that is
+    /// cut off for a whole one.
+    Stream(Format),
+    /// zarrs decodes it too, but would allocate by what the header claims.
+    Blosc(Arc<dyn BytesToBytesCodecTraits>),
     /// numcodecs' LZ4: a little-endian length, then one LZ4 block. zarrs has no such codec.
     NumcodecsLz4,
     /// HDF5's checksum, which zarrs gets wrong for odd lengths.
     Fletcher32,
 }
+
+/// Bytes-to-bytes codecs in encoding order, each with what it decodes to.
+pub(super) type Steps = Vec<(BytesCodec, BytesRepresentation)>;
 
 /// How the leaves of an array are decoded.
 #[derive(Debug)]
@@ -29,16 +42,14 @@ pub(super) enum LeafCodec {
     Raw,
     /// Blosc alone: blocks can be decoded one by one.
     Blosc(BytesCodec),
-    /// Bytes-to-bytes codecs that decode the stream as a whole.
-    Stream {
-        /// In encoding order.
-        codecs: Vec<BytesCodec>,
-        /// What each codec decodes to.
-        decoded: Vec<BytesRepresentation>,
-    },
-    /// A whole chain, decoded to C order by zarrs.
+    /// A compressed stream of the elements, decoded from its start to the last wanted byte; and what is wrapped round
+    /// it, usually nothing, else a checksum.
+    Stream(Format, Steps),
+    /// Bytes-to-bytes codecs that must be decoded whole.
+    Whole(Steps),
+    /// A chain that zarrs decodes to C order; and what is wrapped round it.
     Opaque {
-        /// The chain.
+        /// The chain, up to the codec that turns elements into bytes.
         chain: Arc<CodecChain>,
         /// Leaf shape.
         shape: Vec<NonZeroU64>,
@@ -46,6 +57,8 @@ pub(super) enum LeafCodec {
         data_type: DataType,
         /// Fill value of that type.
         fill_value: FillValue,
+        /// The codecs after it.
+        after: Steps,
     },
 }
 
@@ -53,32 +66,25 @@ impl LeafCodec {
     /// Builds the codecs of `array`; an error names what zarrs refuses.
     pub(super) fn new(array: &SourceArray) -> Result<Self, SourceError> {
         let refuse = |why: String| SourceError::Unsupported { array: array.path.clone(), why };
+        let leaf_bytes = leaf_bytes(array);
         match &array.encoding {
             Encoding::Linear { bytes_to_bytes, .. } => {
-                let codecs = bytes_to_bytes
-                    .iter()
-                    .map(|json| bytes_codec(json))
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(refuse)?;
-                if codecs.is_empty() {
-                    return Ok(LeafCodec::Raw);
-                }
-                if let [only] = codecs.as_slice()
-                    && is_blosc(&bytes_to_bytes[0])
-                {
-                    return Ok(LeafCodec::Blosc(only.clone()));
-                }
-                let mut decoded = vec![BytesRepresentation::FixedSize(leaf_bytes(array))];
-                for codec in &codecs {
-                    let last = decoded[decoded.len() - 1];
-                    decoded.push(match codec {
-                        BytesCodec::Zarrs(codec) => codec.encoded_representation(&last),
-                        BytesCodec::NumcodecsLz4 | BytesCodec::Fletcher32 => BytesRepresentation::UnboundedSize,
-                    });
-                }
-                Ok(LeafCodec::Stream { codecs, decoded })
+                let mut steps =
+                    steps(bytes_to_bytes, BytesRepresentation::FixedSize(leaf_bytes), leaf_bytes).map_err(refuse)?;
+                Ok(match steps.first() {
+                    None => LeafCodec::Raw,
+                    Some((blosc @ BytesCodec::Blosc(_), _)) if steps.len() == 1 => LeafCodec::Blosc(blosc.clone()),
+                    Some((BytesCodec::Stream(format), _)) => {
+                        let format = *format;
+                        steps.remove(0);
+                        LeafCodec::Stream(format, steps)
+                    }
+                    Some(_) => LeafCodec::Whole(steps),
+                })
             }
             Encoding::Opaque { data_type, fill_value, codecs } => {
+                let n_after = codecs.iter().rev().take_while(|json| bytes_codec(json).is_ok()).count();
+                let (codecs, after) = codecs.split_at(codecs.len() - n_after);
                 let chain = chain(codecs).map_err(refuse)?;
                 let data_type = data_type_of(data_type).map_err(refuse)?;
                 let fill: FillValueMetadata =
@@ -86,49 +92,86 @@ impl LeafCodec {
                 let fill_value =
                     data_type.fill_value_v3(&fill).map_err(|e| refuse(format!("fill value {fill_value}: {e}")))?;
                 let shape = non_zero(&array.leaf_shape);
-                Ok(LeafCodec::Opaque { chain: Arc::new(chain), shape, data_type, fill_value })
+                let encoded =
+                    chain.encoded_representation(&shape, &data_type, &fill_value).map_err(|e| refuse(e.to_string()))?;
+                let after = steps(after, encoded, leaf_bytes).map_err(refuse)?;
+                Ok(LeafCodec::Opaque { chain: Arc::new(chain), shape, data_type, fill_value, after })
             }
         }
     }
 
     /// Decodes a whole leaf. The caller checks the length of what comes out.
     pub(super) fn decode(&self, encoded: Vec<u8>, n_bytes: u64) -> Result<Vec<u8>, String> {
-        let options = options();
         match self {
             LeafCodec::Raw => Ok(encoded),
-            LeafCodec::Blosc(codec) => codec.decode(encoded, &BytesRepresentation::FixedSize(n_bytes), &options),
-            LeafCodec::Stream { codecs, decoded } => codecs
-                .iter()
-                .zip(decoded)
-                .rev()
-                .try_fold(encoded, |bytes, (codec, decoded)| codec.decode(bytes, decoded, &options)),
-            LeafCodec::Opaque { chain, shape, data_type, fill_value } => chain
-                .decode(Cow::Owned(encoded), shape, data_type, fill_value, &options)
+            LeafCodec::Blosc(codec) => codec.decode(encoded, BytesRepresentation::FixedSize(n_bytes)),
+            LeafCodec::Stream(format, after) => {
+                stream::decode_all(*format, &unwrap(after, encoded)?, n_bytes).map_err(|e| e.to_string())
+            }
+            LeafCodec::Whole(steps) => unwrap(steps, encoded),
+            LeafCodec::Opaque { chain, shape, data_type, fill_value, after } => chain
+                .decode(Cow::Owned(unwrap(after, encoded)?), shape, data_type, fill_value, &options())
                 .map_err(|e| e.to_string())?
                 .into_fixed()
                 .map(Cow::into_owned)
                 .map_err(|e| e.to_string()),
         }
     }
+
+    /// Most memory that reading `out_bytes` of a leaf takes besides them; its Blosc blocks are of `block_bytes`.
+    pub(super) fn scratch_bytes(&self, out_bytes: u64, leaf_bytes: u64, block_bytes: u64) -> u64 {
+        // Encoded, decoded, and a step between.
+        let decoding = |n_bytes: u64| n_bytes.saturating_mul(3).saturating_add(1 << 20);
+        match self {
+            LeafCodec::Raw => 0,
+            // Miniature chunk and decoded blocks, which reach beyond the range at both ends; and C-Blosc's own two.
+            LeafCodec::Blosc(_) => {
+                let decoded_bytes = out_bytes.saturating_add(2 * block_bytes).min(leaf_bytes);
+                2 * (decoded_bytes + block_bytes) + (1 << 20)
+            }
+            LeafCodec::Stream(format, after) if after.is_empty() => READ_BYTES + format.decoder_bytes(leaf_bytes),
+            LeafCodec::Stream(..) | LeafCodec::Whole(_) | LeafCodec::Opaque { .. } => decoding(leaf_bytes),
+        }
+    }
+}
+
+/// Takes off codecs, the last one first.
+pub(super) fn unwrap(steps: &Steps, encoded: Vec<u8>) -> Result<Vec<u8>, String> {
+    steps.iter().rev().try_fold(encoded, |bytes, (codec, decoded)| codec.decode(bytes, *decoded))
+}
+
+/// Most bytes that a sound chunk of `n_bytes` has at any step: codecs expand what they cannot compress by little. More
+/// is damage, and must not become memory.
+pub(super) fn most_encoded_bytes(n_bytes: u64) -> u64 {
+    n_bytes.saturating_add(n_bytes / 2).saturating_add(1 << 20)
+}
+
+/// Most memory that reading any part of a leaf of `array` takes besides that part.
+pub fn most_scratch_bytes(array: &SourceArray) -> u64 {
+    let leaf_bytes = leaf_bytes(array);
+    // Blocks of half the leaf: one that is a single longer block is decoded with what is left to others.
+    LeafCodec::new(array).map_or(0, |codec| codec.scratch_bytes(leaf_bytes, leaf_bytes, leaf_bytes / 2))
 }
 
 impl BytesCodec {
     /// Decodes one step.
-    pub(super) fn decode(
-        &self,
-        encoded: Vec<u8>,
-        decoded: &BytesRepresentation,
-        options: &CodecOptions,
-    ) -> Result<Vec<u8>, String> {
+    fn decode(&self, encoded: Vec<u8>, decoded: BytesRepresentation) -> Result<Vec<u8>, String> {
         match self {
-            BytesCodec::Zarrs(codec) => {
-                codec.decode(Cow::Owned(encoded), decoded, options).map(Cow::into_owned).map_err(|e| e.to_string())
+            BytesCodec::Zarrs(codec) | BytesCodec::Blosc(codec) => {
+                if matches!(self, BytesCodec::Blosc(_)) {
+                    blosc::check_claim(&encoded, decoded.size().unwrap_or(u64::MAX))?;
+                }
+                codec.decode(Cow::Owned(encoded), &decoded, &options()).map(Cow::into_owned).map_err(|e| e.to_string())
+            }
+            BytesCodec::Stream(format) => {
+                let most_bytes = decoded.size().unwrap_or(u64::MAX);
+                stream::decode_all(*format, &encoded, most_bytes).map_err(|e| e.to_string())
             }
             BytesCodec::Fletcher32 => super::fletcher32::decode(encoded),
             BytesCodec::NumcodecsLz4 => {
                 let (head, body) = encoded.split_first_chunk::<4>().ok_or("an LZ4 chunk shorter than its header")?;
                 let n_bytes = u64::from(u32::from_le_bytes(*head));
-                if decoded.size().is_some_and(|expected| expected != n_bytes) {
+                if decoded.size().is_some_and(|most_bytes| n_bytes > most_bytes) {
                     return Err(format!("the LZ4 header says {n_bytes} bytes"));
                 }
                 lz4_flex::block::decompress(body, n_bytes as usize).map_err(|e| e.to_string())
@@ -191,22 +234,41 @@ fn options() -> CodecOptions {
     CodecOptions::default().with_concurrent_target(1)
 }
 
-fn is_blosc(json: &str) -> bool {
-    metadata(json).is_ok_and(|codec| codec.name() == "blosc")
-}
-
 fn metadata(json: &str) -> Result<MetadataV3, String> {
     serde_json::from_str(json).map_err(|e| format!("codec {json}: {e}"))
 }
 
+/// The codecs of `documents`, the first of which decodes to `decoded`.
+fn steps(documents: &[String], mut decoded: BytesRepresentation, leaf_bytes: u64) -> Result<Steps, String> {
+    let mut steps = Steps::new();
+    for json in documents {
+        let codec = bytes_codec(json)?;
+        let encoded = match &codec {
+            BytesCodec::Zarrs(codec) | BytesCodec::Blosc(codec) => codec.encoded_representation(&decoded),
+            _ => BytesRepresentation::UnboundedSize,
+        };
+        steps.push((codec, decoded));
+        decoded = match encoded {
+            BytesRepresentation::FixedSize(_) => encoded,
+            // Bounds are those of zarrs' encoders; others may have written the chunk.
+            _ => BytesRepresentation::BoundedSize(most_encoded_bytes(leaf_bytes)),
+        };
+    }
+    Ok(steps)
+}
+
 fn bytes_codec(json: &str) -> Result<BytesCodec, String> {
     let metadata = metadata(json)?;
+    if let Some(format) = Format::of(metadata.name()) {
+        return Ok(BytesCodec::Stream(format));
+    }
     match metadata.name() {
         "numcodecs.lz4" => return Ok(BytesCodec::NumcodecsLz4),
         "numcodecs.fletcher32" => return Ok(BytesCodec::Fletcher32),
         _ => {}
     }
     match Codec::from_metadata(&metadata).map_err(|e| format!("codec {json}: {e}"))? {
+        Codec::BytesToBytes(codec) if metadata.name() == "blosc" => Ok(BytesCodec::Blosc(codec)),
         Codec::BytesToBytes(codec) => Ok(BytesCodec::Zarrs(codec)),
         _ => Err(format!("codec {json} stands where only bytes-to-bytes codecs may")),
     }

@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Bytes read at a time from uncompressed leaves, and so their "block": near the size of a Blosc block, where the
@@ -42,6 +43,8 @@ pub struct ArrayReader {
     /// Leaves per file along each axis.
     inner_grid: Vec<u64>,
     leaf_bytes: u64,
+    /// The longest Blosc block that was met, decoded; all blocks of an array are usually about as long.
+    block_bytes: AtomicU64,
     counters: Arc<Counters>,
 }
 
@@ -85,6 +88,7 @@ impl ArrayReader {
             file_grid,
             inner_grid,
             leaf_bytes,
+            block_bytes: AtomicU64::new(0),
             counters,
         })
     }
@@ -160,7 +164,7 @@ impl ArrayReader {
                 if opened.read_exact_at(&mut raw, offset).is_err() {
                     return Ok(None);
                 }
-                let header = Header::parse(&raw, self.leaf_bytes, len);
+                let header = self.header(&raw, len);
                 Ok(header.ok().map(|header| (header.block_bytes / item_bytes).max(1)))
             }
             _ => Ok(None),
@@ -169,12 +173,7 @@ impl ArrayReader {
 
     /// Most memory that [`Self::read`] takes besides `out`, for `out_bytes` of it.
     pub fn scratch_bytes(&self, out_bytes: u64) -> u64 {
-        match self.codec {
-            LeafCodec::Raw => 0,
-            // Encoded blocks, miniature chunk, decoded blocks; blocks reach beyond the range at both ends.
-            LeafCodec::Blosc(_) => most_scratch_bytes(out_bytes.min(self.leaf_bytes)),
-            _ => most_scratch_bytes(self.leaf_bytes),
-        }
+        self.codec.scratch_bytes(out_bytes, self.leaf_bytes, self.block_bytes.load(Relaxed))
     }
 
     /// Reads elements `range` (positions in the leaf's encoded order) of `leaf` into `out`.
@@ -277,6 +276,14 @@ impl ArrayReader {
         if Stamp::of(&metadata) == expected { Ok(()) } else { Err(self.changed(file)) }
     }
 
+    fn header(&self, raw: &[u8; HEADER_BYTES], encoded_bytes: u64) -> Result<Header, String> {
+        let header = Header::parse(raw, self.leaf_bytes, encoded_bytes)?;
+        if !header.is_stored() {
+            self.block_bytes.fetch_max(header.block_bytes, Relaxed);
+        }
+        Ok(header)
+    }
+
     fn count_decoded(&self, blocks: u64, bytes: u64) {
         Counters::add(&self.counters.blocks, blocks);
         Counters::add(&self.counters.decoded_bytes, bytes);
@@ -298,11 +305,6 @@ impl ArrayReader {
     pub fn files_of(&self, region: &Region) -> Region {
         region.cells(&self.array.file_shape)
     }
-}
-
-/// Most memory that decoding `decoded_bytes` takes besides its result's place: encoded, decoded, and a step between.
-pub fn most_scratch_bytes(decoded_bytes: u64) -> u64 {
-    decoded_bytes.saturating_mul(3).saturating_add(1 << 20)
 }
 
 /// Zarr readers take all of these for "no such chunk"; so does the source's own reader, so must the view.

@@ -3,7 +3,7 @@
 use super::array::{Limits, MAX_ARRAYS, Rechunked};
 use super::engine::Engine;
 use super::{Directory, View, ViewError};
-use crate::source::Counters;
+use crate::source::{self, Counters};
 use crate::synthesis;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use crate::zarr::{Projection, VirtualArray};
@@ -154,8 +154,12 @@ struct Memory {
 impl Memory {
     /// Base, scratch for decoding (one group per thread, or fewer at a time where they are large), the rest for tiles.
     fn divide(arrays: &[VirtualArray], options: Options) -> Result<Self, ViewError> {
-        let leaf_bytes = arrays.iter().map(|array| crate::source::leaf_bytes(&array.source)).max().unwrap_or(0);
-        let group_bytes = synthesis::most_scratch_bytes(leaf_bytes);
+        let leaf_bytes = arrays.iter().map(|array| source::leaf_bytes(&array.source)).max().unwrap_or(0);
+        let group_of = |array: &VirtualArray| {
+            let (leaf, reading) = (source::leaf_bytes(&array.source), source::most_scratch_bytes(&array.source));
+            synthesis::most_scratch_bytes(leaf, reading)
+        };
+        let group_bytes = arrays.iter().map(group_of).max().unwrap_or(0);
         let least = BASE_BYTES + group_bytes + MIN_CACHE_BYTES;
         if options.memory_bytes < least {
             let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));

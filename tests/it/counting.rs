@@ -136,3 +136,51 @@ fn a_reader_in_order_finds_tiles_prepared_and_a_random_one_has_none_prepared_for
     assert_eq!(number(&view, "hits"), hits + 1);
     assert_eq!(counts(&view)["tiles_prepared"]["read"], 1);
 }
+
+#[test]
+fn a_stream_is_decoded_once_for_all_of_its_chunks_or_else_only_to_the_last_row_of_the_tile() {
+    let mut model = survey(4_000, 10, vec![4]);
+    model.codec = Codec::Zstd;
+    let store = tempfile::tempdir().expect("a directory");
+    model.write_fast(store.path());
+    let chunk_shape = [15, 80, 10];
+    let leaf_bytes = 4_000 * 80 * 4;
+    let read_chunk = |view: &Arc<View>, chunk: u64| {
+        let (node, stat) = view.lookup(&view.root(), OsStr::new(&format!("c.{chunk}.0.0"))).expect("present");
+        let bytes = read(view, &node, 0, stat.size_bytes).expect("reads");
+        assert!(bytes == model.virtual_chunk(&[chunk, 0, 0], &chunk_shape), "chunk {chunk}");
+        let counts = &counts(view)["source_counts"];
+        [&counts["blocks"], &counts["decoded_bytes"]].map(|count| count.as_u64().expect("a number"))
+    };
+    // There is room for all that a leaf holds.
+    let view = open(&model, store.path(), &chunk_shape, 256 << 20);
+    assert_eq!(read_chunk(&view, 7), [9, 9 * leaf_bytes]);
+    assert_eq!(read_chunk(&view, 200), [9, 9 * leaf_bytes]);
+    // There is room for three virtual chunks and their bookkeeping: the third tile ends with the ninth.
+    let chunk_bytes = 15 * 80 * 10 * 4;
+    let options = Options { memory_bytes: 256 << 20, threads: 2, max_tile_bytes: Some(4 * chunk_bytes) };
+    let view = View::open(store.path(), model.projection(&chunk_shape, None), options).expect("opens");
+    let rows = |n_chunks: u64| n_chunks * 15 * 80 * 4;
+    assert_eq!(read_chunk(&view, 7), [9, 9 * rows(9)]);
+    assert_eq!(read_chunk(&view, 0), [18, 9 * rows(9 + 3)]);
+    // The last tile of all.
+    assert_eq!(read_chunk(&view, 266), [27, 9 * (rows(9 + 3) + leaf_bytes)]);
+}
+
+#[test]
+fn streams_need_no_memory_for_a_second_copy_of_a_source_chunk() {
+    const GZIP: &str = r#"{"name":"gzip","configuration":{"level":1}}"#;
+    const WITH_SUM: &[&str] = &[GZIP, r#"{"name":"crc32c"}"#];
+    let mut model = survey(40_000, 2, Vec::new());
+    let store = tempfile::tempdir().expect("a directory");
+    let options = Options { memory_bytes: 100 << 20, threads: 2, max_tile_bytes: None };
+    model.codec = Codec::Chain(WITH_SUM);
+    let refused = View::open(store.path(), model.projection(&[15, 80, 2], None), options).expect_err("too little");
+    assert!(refused.to_string().contains("too small"), "{refused}");
+    model.codec = Codec::Chain(&[GZIP]);
+    model.write_fast(store.path());
+    let view = View::open(store.path(), model.projection(&[15, 80, 2], None), options).expect("opens");
+    let (node, stat) = view.lookup(&view.root(), OsStr::new("c.2000.0.0")).expect("present");
+    let bytes = read(&view, &node, 0, stat.size_bytes).expect("reads");
+    assert!(bytes == model.virtual_chunk(&[2000, 0, 0], &[15, 80, 2]));
+}

@@ -2,9 +2,12 @@
 
 mod cli;
 mod counting;
+mod damage;
+mod leaf;
 mod reference;
 mod semantics;
 mod stores;
+mod streams;
 mod stress;
 mod support;
 mod tidy;

@@ -15,6 +15,26 @@ pub(crate) fn read(view: &Arc<View>, node: &Node, offset: u64, len: u64) -> Resu
     receive.recv_timeout(Duration::from_secs(60)).expect("a reply within a minute")
 }
 
+/// Levels of the streamed codecs, sums around them, and one inside another.
+const STREAMS: [&[&str]; 7] = [
+    &[r#"{"name":"gzip","configuration":{"level":0}}"#],
+    &[r#"{"name":"gzip","configuration":{"level":9}}"#],
+    &[r#"{"name":"zstd","configuration":{"level":19,"checksum":true}}"#],
+    &[r#"{"name":"zstd","configuration":{"level":-5,"checksum":false}}"#, r#"{"name":"crc32c"}"#],
+    &[
+        r#"{"name":"numcodecs.zlib","configuration":{"level":9}}"#,
+        r#"{"name":"numcodecs.adler32","configuration":{"location":"start"}}"#,
+    ],
+    &[
+        r#"{"name":"numcodecs.bz2","configuration":{"level":1}}"#,
+        r#"{"name":"zstd","configuration":{"level":1,"checksum":true}}"#,
+    ],
+    &[
+        r#"{"name":"gzip","configuration":{"level":1}}"#,
+        r#"{"name":"blosc","configuration":{"cname":"lz4","clevel":1,"shuffle":"noshuffle","typesize":1,"blocksize":0}}"#,
+    ],
+];
+
 #[derive(Debug, Clone)]
 struct Case {
     model: Model,
@@ -34,6 +54,7 @@ fn case() -> impl Strategy<Value = Case> {
         Just(Codec::Zstd),
         Just(Codec::GzipThenCrc),
         Just(Codec::NumcodecsZlib),
+        prop::sample::select(STREAMS.to_vec()).prop_map(Codec::Chain),
     ];
     let axes = prop_oneof![
         4 => prop::collection::vec(axis.clone(), 1..4),

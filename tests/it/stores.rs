@@ -11,10 +11,14 @@ use zarrs::metadata::v3::MetadataV3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     Raw,
-    Blosc { block_bytes: u64 },
+    Blosc {
+        block_bytes: u64,
+    },
     Zstd,
     GzipThenCrc,
     NumcodecsZlib,
+    /// These documents.
+    Chain(&'static [&'static str]),
 }
 
 /// A source array and what is in it.
@@ -118,6 +122,7 @@ impl Model {
             Codec::GzipThenCrc => {
                 vec![r#"{"name":"gzip","configuration":{"level":1}}"#.into(), r#"{"name":"crc32c"}"#.into()]
             }
+            Codec::Chain(documents) => documents.iter().map(|json| (*json).to_owned()).collect(),
             Codec::NumcodecsZlib => one(r#"{"name":"numcodecs.zlib","configuration":{"level":1}}"#.into()),
         }
     }

@@ -18,9 +18,11 @@ const ROOMS: [(&str, &[&str]); 9] = [
 ];
 
 /// Where each outside crate may be named. A folder or a file without its `.rs`, below `src`.
-const HOMES: [(&str, &[&str]); 20] = [
+const HOMES: [(&str, &[&str]); 22] = [
     ("fuser", &["fuse"]),
     ("zarrs", &["source"]),
+    ("flate2", &["source/stream"]),
+    ("zstd", &["source/stream"]),
     ("lru", &["cache", "source/shard", "view/array"]),
     ("lz4_flex", &["source"]),
     ("rayon", &["synthesis", "view/engine"]),

@@ -1,10 +1,12 @@
 //! From the encoded bytes of a leaf to the wanted elements: by range, by block, or whole.
 
-use super::super::SourceError;
 use super::super::blosc::{HEADER_BYTES, Header};
-use super::super::codecs::LeafCodec;
+use super::super::codecs::{LeafCodec, READ_BYTES, most_encoded_bytes, unwrap};
+use super::super::{Counters, SourceError, stream};
 use super::{ArrayReader, RAW_BLOCK_BYTES};
 use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 
 impl ArrayReader {
     /// Decodes elements `range` of the leaf whose encoded bytes lie at `offset..offset + len` of `opened`.
@@ -31,19 +33,37 @@ impl ArrayReader {
                 self.count_decoded(end.div_ceil(RAW_BLOCK_BYTES) - start / RAW_BLOCK_BYTES, end - start);
                 Ok(())
             }
-            // Codecs expand what they cannot compress by little; more is damage, and must not become memory.
-            _ if len > self.leaf_bytes + self.leaf_bytes / 2 + (1 << 20) => {
+            _ if len > most_encoded_bytes(self.leaf_bytes) => {
                 Err(self.corrupt(file, format!("{len} encoded bytes for a chunk of {}", self.leaf_bytes)))
             }
             LeafCodec::Blosc(_) if len >= HEADER_BYTES as u64 => {
                 let mut raw = [0; HEADER_BYTES];
                 self.pread(opened, file, offset, &mut raw)?;
-                let header = Header::parse(&raw, self.leaf_bytes, len).map_err(|why| self.corrupt(file, why))?;
+                let header = self.header(&raw, len).map_err(|why| self.corrupt(file, why))?;
                 if header.is_stored() {
                     self.count_decoded(header.touched(start, end).count() as u64, end - start);
                     return self.pread(opened, file, offset + HEADER_BYTES as u64 + start, out);
                 }
                 self.read_blosc(opened, file, offset, &header, (start, end), out)
+            }
+            LeafCodec::Stream(format, after) => {
+                let mut span = Span { opened, at: offset, end: offset + len, counters: &self.counters };
+                let decoded = if after.is_empty() {
+                    let mut encoded = BufReader::with_capacity(READ_BYTES.min(len.max(1)) as usize, span);
+                    stream::decode(*format, &mut encoded, self.leaf_bytes, start, out)
+                } else {
+                    let mut encoded = Vec::with_capacity(len as usize);
+                    span.read_to_end(&mut encoded).and_then(|_| {
+                        let encoded = unwrap(after, encoded).map_err(io::Error::other)?;
+                        stream::decode(*format, &mut encoded.as_slice(), self.leaf_bytes, start, out)
+                    })
+                };
+                let decoded = decoded.map_err(|error| match error.raw_os_error() {
+                    Some(_) => self.io(file, "read it", error),
+                    None => self.corrupt(file, error.to_string()),
+                })?;
+                self.count_decoded(1, decoded);
+                Ok(())
             }
             codec => {
                 let mut encoded = vec![0; len as usize];
@@ -75,13 +95,7 @@ impl ArrayReader {
         let mut table = vec![0; 4 * header.n_blocks() as usize];
         self.pread(opened, file, offset + HEADER_BYTES as u64, &mut table)?;
         let blocks = header.locate(&table, &wanted).map_err(|why| self.corrupt(file, why))?;
-        let total: u64 = blocks.encoded.iter().map(|block| block.end - block.start).sum();
-        // Blocks cannot overlap in a sound chunk, so together they are no longer than it.
-        if total > header.encoded_bytes {
-            return Err(self.corrupt(file, "the blosc block table overlaps itself".into()));
-        }
-        let mut bodies = vec![0; total as usize];
-        let mut at = 0;
+        let mut miniature = header.miniature(&blocks);
         let mut block = 0;
         while block < blocks.encoded.len() {
             let run_start = blocks.encoded[block].start;
@@ -91,13 +105,11 @@ impl ArrayReader {
                 run_end = blocks.encoded[block].end;
                 block += 1;
             }
-            let len = (run_end - run_start) as usize;
-            self.pread(opened, file, offset + run_start, &mut bodies[at..at + len])?;
-            at += len;
+            let at = miniature.len();
+            miniature.resize(at + (run_end - run_start) as usize, 0);
+            self.pread(opened, file, offset + run_start, &mut miniature[at..])?;
         }
         let part = header.decoded(&wanted);
-        let miniature = header.miniature(&blocks, &bodies);
-        drop(bodies);
         let decoded = self.codec.decode(miniature, part.end - part.start).map_err(|why| self.corrupt(file, why))?;
         self.count_decoded(wanted.end - wanted.start, part.end - part.start);
         if decoded.len() as u64 != part.end - part.start {
@@ -108,5 +120,29 @@ impl ArrayReader {
         }
         out.copy_from_slice(&decoded[(start - part.start) as usize..(end - part.start) as usize]);
         Ok(())
+    }
+}
+
+/// The encoded bytes of one leaf, read in order.
+struct Span<'a> {
+    opened: &'a File,
+    at: u64,
+    end: u64,
+    counters: &'a Counters,
+}
+
+impl Read for Span<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let wanted = out.len().min((self.end - self.at) as usize);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let n = self.opened.read_at(&mut out[..wanted], self.at)?;
+        if n == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends early"));
+        }
+        self.at += n as u64;
+        Counters::add(&self.counters.read_bytes, n as u64);
+        Ok(n)
     }
 }
