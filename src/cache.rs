@@ -5,6 +5,8 @@
 //! of an evicted entry stays counted, and the sum never passes the capacity. Requests are granted first come, first
 //! served; cached entries make room for them, oldest first. Whoever holds a ticket must never wait for another one.
 
+pub mod disk;
+
 use lru::LruCache;
 use std::collections::VecDeque;
 use std::hash::Hash;

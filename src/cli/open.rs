@@ -34,7 +34,12 @@ pub(crate) fn open_view(config: &ViewConfig, progress: &Progress) -> anyhow::Res
     }
     let report = ViewReport::new(&projection);
     progress.doing("opening the view");
-    let options = view::Options { memory_bytes: config.budget.bytes, threads: config.threads, max_tile_bytes: None };
+    let options = view::Options {
+        memory_bytes: config.budget.bytes,
+        threads: config.threads,
+        max_tile_bytes: None,
+        cache_dir: None,
+    };
     let view = View::open(&config.source, projection, options)?;
     for slow in report::slow_first_reads(&view) {
         warn(&slow);

@@ -43,11 +43,7 @@ impl TilePlan {
         let pieces = &array.pieces;
         let mut plan = TilePlan {
             tile,
-            hull: if share.coverage.is_empty() {
-                Region::whole(&vec![0; share.coverage.rank()])
-            } else {
-                pieces.touched(&share.coverage)
-            },
+            hull: hull(array, &share),
             share,
             slots: Vec::new(),
             seams: Vec::new(),
@@ -98,20 +94,34 @@ pub(super) struct Tile {
 impl Tile {
     /// The bytes `offset..offset + len` of `piece`, if the tile holds it.
     pub(super) fn piece(&self, array: &Rechunked, piece: u64, offset: u64, len: u64) -> Option<&[u8]> {
-        let indices = unravel(piece, array.pieces.piece_grid());
-        if indices.iter().zip(&self.hull.start).any(|(idx, start)| idx < start)
-            || indices.iter().zip(&self.hull.end).any(|(idx, end)| idx >= end)
-        {
-            return None;
-        }
-        let nth: Vec<u64> = indices.iter().zip(&self.hull.start).map(|(idx, start)| idx - start).collect();
-        let slot = *self.slots.get(ravel(&nth, &self.hull.shape()) as usize)?;
+        let slot = *self.slots.get(place_in(&self.hull, array, piece)? as usize)?;
         if slot == NO_SLOT {
             return None;
         }
         let start = (slot + offset) as usize;
         self.bytes.get(start..start + len as usize)
     }
+}
+
+/// The pieces that a tile touches, a region of the piece grid.
+pub(super) fn hull(array: &Rechunked, share: &LeafShare) -> Region {
+    if share.coverage.is_empty() {
+        Region::whole(&vec![0; share.coverage.rank()])
+    } else {
+        array.pieces.touched(&share.coverage)
+    }
+}
+
+/// C-order position of a piece in a tile's hull, if it is there.
+pub(super) fn place_in(hull: &Region, array: &Rechunked, piece: u64) -> Option<u64> {
+    let indices = unravel(piece, array.pieces.piece_grid());
+    if indices.iter().zip(&hull.start).any(|(idx, start)| idx < start)
+        || indices.iter().zip(&hull.end).any(|(idx, end)| idx >= end)
+    {
+        return None;
+    }
+    let nth: Vec<u64> = indices.iter().zip(&hull.start).map(|(idx, start)| idx - start).collect();
+    Some(ravel(&nth, &hull.shape()))
 }
 
 /// Takes a piece out of a tile's table: it could not be built.
@@ -137,10 +147,12 @@ pub(super) struct Seam {
 }
 
 impl Seam {
-    /// An empty seam; `bytes` are pre-filled with fill value.
-    pub(super) fn new(needed: Vec<TileId>, bytes: Box<[u8]>, ticket: Ticket) -> Self {
-        let (open, done) = (Mutex::new(Some(bytes)), Mutex::new(Vec::new()));
-        Seam { needed, open, done, complete: OnceLock::new(), _ticket: ticket }
+    /// A seam in which the tiles `done` have placed their parts; the rest of `bytes` is fill value.
+    pub(super) fn new(needed: Vec<TileId>, done: Vec<TileId>, bytes: Box<[u8]>, ticket: Ticket) -> Self {
+        let (open, done) = (Mutex::new(Some(bytes)), Mutex::new(done));
+        let seam = Seam { needed, open, done, complete: OnceLock::new(), _ticket: ticket };
+        seam.complete_if_done(&lock(&seam.done));
+        seam
     }
 
     /// Whether `tile` still has to contribute.
@@ -154,11 +166,33 @@ impl Seam {
         if !done.contains(&tile) {
             done.push(tile);
         }
+        self.complete_if_done(&done);
+    }
+
+    fn complete_if_done(&self, done: &[TileId]) {
         if self.needed.iter().all(|needed| done.contains(needed))
             && let Some(bytes) = lock(&self.open).take()
         {
             // Set once only: the bytes were there to take.
             drop(self.complete.set(bytes));
+        }
+    }
+
+    /// The tiles that have placed their parts.
+    pub(super) fn done(&self) -> Vec<TileId> {
+        lock(&self.done).clone()
+    }
+
+    /// Shows the bytes as they are now: at least what every tile has placed that [`Self::done`] named before.
+    pub(super) fn show<T>(&self, to: impl FnOnce(&[u8]) -> T) -> T {
+        let open = lock(&self.open);
+        match open.as_deref() {
+            Some(bytes) => to(bytes),
+            // Taken only when complete, and kept for good then.
+            None => {
+                drop(open);
+                to(self.bytes().unwrap_or(&[]))
+            }
         }
     }
 

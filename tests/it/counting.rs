@@ -35,7 +35,7 @@ fn counts(view: &View) -> Value {
 }
 
 fn open(model: &Model, root: &Path, chunk_shape: &[u64], memory_bytes: u64) -> Arc<View> {
-    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None };
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None };
     View::open(root, model.projection(chunk_shape, None), options).expect("opens")
 }
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod counting;
+mod disk;
 mod reference;
 mod semantics;
 mod stores;

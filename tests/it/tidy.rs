@@ -18,10 +18,11 @@ const ROOMS: [(&str, &[&str]); 9] = [
 ];
 
 /// Where each outside crate may be named. A folder or a file without its `.rs`, below `src`.
-const HOMES: [(&str, &[&str]); 20] = [
+const HOMES: [(&str, &[&str]); 21] = [
     ("fuser", &["fuse"]),
     ("zarrs", &["source"]),
     ("lru", &["cache", "source/shard", "view/array"]),
+    ("crc32c", &["cache/disk"]),
     ("lz4_flex", &["source"]),
     ("rayon", &["synthesis", "view/engine"]),
     ("libc", &["fuse", "cli", "memory", "source/reader", "view/host"]),
@@ -29,13 +30,13 @@ const HOMES: [(&str, &[&str]); 20] = [
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("anyhow", &["cli"]),
-    ("thiserror", &["zarr", "source", "view", "fuse", "memory"]),
+    ("thiserror", &["zarr", "source", "cache/disk", "view", "fuse", "memory"]),
     ("serde", &["source/counters", "cache", "view/journal", "cli"]),
-    ("serde_json", &["source/codecs", "view/status", "cli"]),
+    ("serde_json", &["source/codecs", "view/status", "view/disk", "cli"]),
     ("base64", &["zarr"]),
     ("half", &["zarr"]),
     ("globset", &["zarr", "cli/inspect"]),
-    ("rustix", &["view/host", "fuse", "cli"]),
+    ("rustix", &["cache/disk", "view/host", "fuse", "cli"]),
     ("signal_hook", &["fuse/signals"]),
     ("tracing", &["view", "fuse", "cli"]),
     ("tracing_subscriber", &["cli"]),

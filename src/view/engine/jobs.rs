@@ -1,6 +1,7 @@
 //! Jobs: tiles that are built under one ticket, and how their reads learn of it.
 
 use super::super::array::Rechunked;
+use super::super::disk::Built;
 use super::super::tile::{ENTRY_BYTES, Seam, Tile, TilePlan, is_held, strike_out};
 use super::{Engine, Entry, Key, Outcome, lock};
 use crate::cache::Ticket;
@@ -74,8 +75,21 @@ impl Engine {
             for failure in &outcome.failures {
                 self.journal.record(failure.error.to_string());
             }
+            // Before its readers go on, or one that comes just then might find it in neither place.
+            self.keep(array, &outcome);
             self.land(array, &outcome);
+            if let Some(disk) = &self.disk {
+                disk.await_room();
+            }
             seams.extend(outcome.seams);
+        }
+    }
+
+    /// Has a tile that is whole written to disk.
+    fn keep(&self, array: u32, outcome: &Outcome) {
+        if let (Some(disk), Some(tile), []) = (&self.disk, &outcome.built, &outcome.failures[..]) {
+            let (id, tile, seams) = (outcome.tile, Arc::clone(tile), outcome.seams.clone());
+            disk.keep(Built { array, id, tile, seams });
         }
     }
 
@@ -116,12 +130,14 @@ impl Engine {
         let array = &self.arrays[array_idx as usize];
         let key = Key::Seam(array_idx, piece);
         let _gate = lock(&self.seam_gate);
-        if let Some(Entry::Seam(seam)) = self.cache.get(&key) {
+        if let Some(Entry::Seam(seam)) = self.held(&key) {
             return seam;
         }
         let n_bytes = array.pieces.region_bytes(&array.pieces.piece_region(piece));
-        let bytes = filled(n_bytes as usize, array.fill()).into_boxed_slice();
-        let seam = Arc::new(Seam::new(needed.to_vec(), bytes, ticket.split(n_bytes + ENTRY_BYTES)));
+        // What its other tiles have placed may have left memory, but not the disk.
+        let (done, bytes) = (self.disk.as_ref().and_then(|disk| disk.seam(array_idx, piece, needed)))
+            .unwrap_or_else(|| (Vec::new(), filled(n_bytes as usize, array.fill()).into_boxed_slice()));
+        let seam = Arc::new(Seam::new(needed.to_vec(), done, bytes, ticket.split(n_bytes + ENTRY_BYTES)));
         self.cache.insert(key, Entry::Seam(Arc::clone(&seam)));
         seam
     }

@@ -1,0 +1,1 @@
+//! Faults: damaged records, a full disk, a source that changes.
