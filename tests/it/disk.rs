@@ -100,3 +100,52 @@ proptest! {
         check(&case);
     }
 }
+
+/// Every chunk of a store that is several times larger than the cache, in an order that looks random, twice; checked.
+/// Returns the blocks decoded.
+fn read_in_disorder(view: &Arc<View>, model: &Model, chunk_shape: &[u64]) -> u64 {
+    let n_chunks = model.shape[0].div_ceil(chunk_shape[0]);
+    for nth in 0..2 * n_chunks {
+        // Coprime with the number of chunks: each comes once before any comes twice.
+        let chunk = nth * 101 % n_chunks;
+        let (node, stat) = view.lookup(&view.root(), OsStr::new(&format!("c.{chunk}.0.0"))).expect("present");
+        let bytes = read(view, &node, 0, stat.size_bytes).expect("reads");
+        assert_eq!(bytes, model.virtual_chunk(&[chunk, 0, 0], chunk_shape), "chunk {chunk}");
+    }
+    count(view, "blocks")
+}
+
+#[test]
+fn any_order_decodes_each_block_once_seams_included_with_a_fraction_of_the_data_in_memory() {
+    let chunk_shape = [7, 17, 23];
+    let model = Model {
+        shape: vec![4000, 17, 23],
+        file_shape: vec![4000, 17, 1],
+        inner_shape: None,
+        order: vec![0, 1, 2],
+        codec: Codec::Blosc { block_bytes: 128 },
+        item_bytes: 4,
+        fill: vec![0, 0, 0xc0, 0x7f],
+        key_encoding: KeyEncoding { style: KeyStyle::Default, separator: '/' },
+        data: (0..4000 * 17 * 23u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> (i % 9)).to_le_bytes()).collect(),
+        missing: vec![3, 11],
+    };
+    let [store, cache] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    model.write_fast(store.path());
+    let_them_age();
+    let open = |memory_bytes, max_tile_bytes, cache_dir| {
+        let options = Options { memory_bytes, threads: 2, max_tile_bytes, cache_dir };
+        View::open(store.path(), model.projection(&chunk_shape, None), options).expect("opens")
+    };
+    let n_blocks = read_in_disorder(&open(256 << 20, None, None), &model, &chunk_shape);
+    let small = Some(130_000);
+    let without = read_in_disorder(&open(128 << 20, small, None), &model, &chunk_shape);
+    assert!(without > n_blocks * 3 / 2, "the cache is turned over: {without} of {n_blocks}");
+    let cache_dir = Some(CacheDir { path: cache.path().to_owned(), limit_bytes: 1 << 30 });
+    let view = open(128 << 20, small, cache_dir.clone());
+    assert_eq!(read_in_disorder(&view, &model, &chunk_shape), n_blocks, "{}", counts(&view));
+    view.finish(PATIENCE);
+    let again = open(128 << 20, small, cache_dir);
+    assert_eq!(read_in_disorder(&again, &model, &chunk_shape), 0, "{}", counts(&again));
+    assert_eq!(count(&again, "disk_errors"), 0);
+}
