@@ -96,7 +96,11 @@ impl DiskCache {
     /// Where nothing can be written there.
     pub fn open(folder: &Path, limit_bytes: u64) -> Result<Self, DiskError> {
         let below = folder.join(FOLDER);
-        let cannot = |error| DiskError::Io { path: folder.to_owned(), action: "the cache cannot be kept there", error };
+        let cannot = |error| DiskError::Io {
+            path: folder.to_owned(),
+            action: "decoded data cannot be kept there; name a folder of yours with --cache-dir",
+            error,
+        };
         let space = Space::open(&below, limit_bytes).map_err(cannot)?;
         Ok(DiskCache {
             folder: below,

@@ -5,6 +5,7 @@ use crate::cache::Ticket;
 use crate::geometry::{LeafShare, Region, TileId, ravel, unravel};
 use crate::source::SourceError;
 use crate::synthesis::Target;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Marks a piece of a tile's hull that the tile does not hold.
@@ -183,17 +184,12 @@ impl Seam {
         lock(&self.done).clone()
     }
 
-    /// Shows the bytes as they are now: at least what every tile has placed that [`Self::done`] named before.
-    pub(super) fn show<T>(&self, to: impl FnOnce(&[u8]) -> T) -> T {
+    /// Appends a range of the bytes as they are now: at least what the tiles have placed that [`Self::done`] named before.
+    pub(super) fn copy_now(&self, range: Range<usize>, out: &mut Vec<u8>) {
         let open = lock(&self.open);
-        match open.as_deref() {
-            Some(bytes) => to(bytes),
-            // Taken only when complete, and kept for good then.
-            None => {
-                drop(open);
-                to(self.bytes().unwrap_or(&[]))
-            }
-        }
+        // Taken only when complete, and kept for good then.
+        let bytes = open.as_deref().or(self.bytes()).unwrap_or(&[]);
+        out.extend_from_slice(bytes.get(range).unwrap_or(&[]));
     }
 
     /// The bytes, once complete.

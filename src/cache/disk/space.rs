@@ -6,11 +6,11 @@
 
 use super::record::Name;
 use std::collections::BinaryHeap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 const LOCK: &str = "lock";
 const TEMPORARY: &str = "writing";
@@ -19,6 +19,9 @@ const TAG: &str = "CACHEDIR.TAG";
 const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# Decoded chunks that rechunkfs keeps.\n";
 /// Records weighed up at a time, of which the oldest go. Bounds the memory of an eviction.
 const MAX_CANDIDATES: usize = 1 << 15;
+/// How long the lock is waited for: writing a record takes less than a second.
+const LOCK_PATIENCE: Duration = Duration::from_secs(8);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// Files take whole pages.
 const PAGE_BYTES: u64 = 4096;
 
@@ -46,6 +49,10 @@ impl Space {
     pub(super) fn open(folder: &Path, limit_bytes: u64) -> io::Result<Self> {
         let space = Space { folder: folder.to_owned(), limit_bytes };
         space.hold()?;
+        // Checksums tell damage, not malice: whoever owns the folder could make up records.
+        if fs::metadata(folder)?.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "it belongs to another user"));
+        }
         Ok(space)
     }
 
@@ -65,13 +72,13 @@ impl Space {
         Ok(self.limit_bytes.min(could / 10 * 9))
     }
 
-    /// Waits until no other process writes. What one that died had begun is removed.
+    /// Waits until no other process writes, some seconds at most. What one that died had begun is removed.
     pub(super) fn hold(&self) -> io::Result<Held<'_>> {
         // Each time anew: somebody may have removed it all, which is no reason to do without from then on.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let path = self.folder.join(LOCK);
         let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        lock.lock()?;
+        take(&lock)?;
         let tag = self.folder.join(TAG);
         if !tag.exists() {
             fs::write(tag, TAG_TEXT)?;
@@ -174,6 +181,21 @@ impl Held<'_> {
         }
         self.note(used_bytes)?;
         Ok(oldest.into_vec())
+    }
+}
+
+/// Locks. A process that is stopped while it holds the lock must not stop all others for good.
+fn take(lock: &File) -> io::Result<()> {
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(ErrorKind::TimedOut, "another process keeps it locked"));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
 }
 

@@ -136,5 +136,19 @@ fn a_folder_where_nothing_can_be_kept_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     let refused = DiskCache::open(&folder.path().join("file"), 1).unwrap_err().to_string();
-    assert!(refused.contains("file") && refused.contains("cannot be kept there"), "{refused}");
+    assert!(refused.contains("file") && refused.contains("decoded data cannot be kept there"), "{refused}");
+}
+
+#[test]
+fn a_process_that_stopped_with_the_lock_stops_nobody_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = DiskCache::open(folder.path(), 1 << 20).unwrap();
+    put(&cache, 1, 10).unwrap();
+    let stopped = fs::File::open(cache.folder().join("lock")).unwrap();
+    stopped.lock().unwrap();
+    let failed = put(&cache, 2, 10).unwrap_err().to_string();
+    assert!(failed.contains("locked"), "{failed}");
+    assert!(has(&cache, 1), "reading takes no lock");
+    drop(stopped);
+    put(&cache, 2, 10).unwrap();
 }

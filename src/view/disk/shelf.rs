@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const TILE_BYTES: u64 = size_of::<u64>() as u64;
 const VERSION_BYTES: u64 = size_of::<u128>() as u64;
-/// Copied at a time from a record to the one that replaces it.
+/// Copied at a time to a record.
 const COPY_BYTES: u64 = 128 << 10;
 
 /// The records of one view.
@@ -158,26 +158,20 @@ impl Shelf {
             }
             match (by_section.get(&section), &old) {
                 (Some((seam, trailer)), _) => {
-                    seam.show(&mut *sink)?;
+                    let len = lens[section] - trailer.len() as u64;
+                    // In parts: a disk that hangs must not do so with a seam that builders wait for.
+                    in_parts(len, sink, |from, len, part| {
+                        seam.copy_now(from as usize..(from + len) as usize, part);
+                        true
+                    })?;
                     sink(trailer)
                 }
-                (None, Some(old)) => self.copy(old, section as u64, lens[section], sink),
+                (None, Some(old)) => in_parts(lens[section], sink, |from, len, part| {
+                    self.noted(self.records.read(old, section as u64, (from, len), part)) == Some(true)
+                }),
                 (None, None) => Ok(()),
             }
         })
-    }
-
-    fn copy(&self, old: &Record, section: u64, len: u64, sink: Sink<'_>) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        for from in (0..len).step_by(COPY_BYTES as usize) {
-            bytes.clear();
-            let range = (from, COPY_BYTES.min(len - from));
-            if self.noted(self.records.read(old, section, range, &mut bytes)) != Some(true) {
-                return Err(io::Error::other("the record to be replaced cannot be read"));
-            }
-            sink(&bytes)?;
-        }
-        Ok(())
     }
 
     /// What follows a seam's bytes in its section: the tiles that have placed their parts, and the version.
@@ -205,6 +199,19 @@ impl Shelf {
     fn noted<T>(&self, result: Result<T, DiskError>) -> Option<T> {
         result.inspect_err(|error| self.journal.record(format!("disk cache: {error}"))).ok()
     }
+}
+
+/// Hands `len` bytes on, a part at a time; `get` appends a part, or says that it cannot.
+fn in_parts(len: u64, sink: Sink<'_>, get: impl Fn(u64, u64, &mut Vec<u8>) -> bool) -> io::Result<()> {
+    let mut part = Vec::new();
+    for from in (0..len).step_by(COPY_BYTES as usize) {
+        part.clear();
+        if !get(from, COPY_BYTES.min(len - from), &mut part) {
+            return Err(io::Error::other("the record to be replaced cannot be read"));
+        }
+        sink(&part)?;
+    }
+    Ok(())
 }
 
 fn is_complete(tiles: &[TileId], done: &[TileId]) -> bool {

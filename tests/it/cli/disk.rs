@@ -99,7 +99,7 @@ fn a_folder_that_will_not_do_is_refused() {
     mount("objects.zarr", &words);
     fs::write(store.path("file"), "").unwrap();
     if !cannot_mount() {
-        mount("file", &["file", "cannot be kept there"]);
+        mount("file", &["file", "decoded data cannot be kept there"]);
     }
     let unused = ["mount", "epochs.zarr", "objects.zarr", "--along", "epoch", "--cache-size", "1GiB"];
     store.run(&unused).assert_refused(2, &["--cache-dir"]);
