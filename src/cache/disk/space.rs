@@ -62,7 +62,7 @@ impl Space {
 
     /// Bytes that all records take, by the last word of whoever wrote.
     pub(super) fn used_bytes(&self) -> Option<u64> {
-        fs::read_to_string(self.folder.join(LOCK)).ok()?.trim().parse().ok()
+        sum(&fs::read_to_string(self.folder.join(LOCK)).ok()?)
     }
 
     /// The bound: what was asked for, and never more than nine tenths of what the disk could give.
@@ -85,7 +85,7 @@ impl Space {
         }
         remove(&self.folder.join(TEMPORARY))?;
         let mut text = String::new();
-        let known = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+        let known = lock.read_to_string(&mut text).ok().and_then(|_| sum(&text));
         let mut held = Held { space: self, lock, used_bytes: 0 };
         match known {
             Some(used_bytes) => held.used_bytes = used_bytes,
@@ -214,6 +214,11 @@ fn named<N>(
         let name = entry.file_name().into_string().ok().filter(|name| name.len() == n_digits)?;
         Some((entry.path(), parse(&name)?))
     }))
+}
+
+/// The sum in the locked file, if it is one; no disk holds what passes 2^60.
+fn sum(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|&bytes| bytes < 1 << 60)
 }
 
 fn on_disk(bytes: u64) -> u64 {

@@ -92,7 +92,7 @@ fn what_others_leave_in_the_folder_does_no_harm_and_comes_to_none() {
     let family = own.join(format!("{FAMILY:032x}"));
     fs::create_dir_all(family.join("0000000000000007")).unwrap();
     fs::write(family.join("notes"), [0; 50_000]).unwrap();
-    fs::write(own.join("lock"), "garbage").unwrap();
+    fs::write(own.join("lock"), u64::MAX.to_string()).unwrap();
     fs::write(own.join("writing"), "left by one that died").unwrap();
     fs::write(folder.path().join("mine"), "keep").unwrap();
     fs::write(family.join("0000000000000001"), "").unwrap();
