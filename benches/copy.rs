@@ -3,6 +3,8 @@
 //! Shapes are those of real tiles. Criterion prints bytes a second; the same number for a row and for `memcpy` means that
 //! memory is the limit.
 
+#![expect(missing_docs, reason = "criterion's macros make public functions")]
+
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rechunkfs::synthesis::{CopyAxis, copy_strided};
 use std::hint::black_box;

@@ -9,6 +9,7 @@
 //! kernel for no fresh pages. Between the two it lies in the stock, within the same bound.
 
 mod buffer;
+pub mod disk;
 
 use buffer::Stock;
 pub use buffer::{Buffer, rounded};

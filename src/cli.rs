@@ -6,6 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod args;
+mod cache_dir;
 mod config;
 mod daemon;
 mod exec;

@@ -5,6 +5,7 @@
 
 mod array;
 mod builders;
+mod disk;
 mod engine;
 mod error;
 mod host;
@@ -15,6 +16,7 @@ mod status;
 mod tile;
 
 pub use crate::source::SourceError;
+pub use disk::{CacheDir, DiskUsage};
 pub use engine::Reply;
 pub use error::ViewError;
 pub use open::{ArrayCost, Options};

@@ -158,7 +158,7 @@ pub(crate) struct LayoutArgs {
     #[arg(long, value_name = "SPEC")]
     pub(crate) chunks: Vec<String>,
     /// What `auto` aims at
-    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = chunk_size)]
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = plain_size)]
     pub(crate) chunk_size: u64,
     /// Shard lengths, likewise; full rounds up to whole chunks [default: no shards]
     #[arg(long, value_name = "SPEC")]
@@ -179,6 +179,12 @@ pub(crate) struct ResourceArgs {
     /// and Slurm leave]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<MemoryRequest>,
+    /// Keep decoded data in this folder, too, and for the next mount; created where it is missing [default: off]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Bound on what all mounts keep there, and never more than 90 % of what is free
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = plain_size, requires = "cache_dir")]
+    pub(crate) cache_size: u64,
     /// Threads for decoding [default: the CPUs of this job]
     #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize))]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -198,7 +204,7 @@ pub(crate) struct OutputArgs {
     pub(crate) log_file: Option<PathBuf>,
 }
 
-fn chunk_size(text: &str) -> Result<u64, String> {
+fn plain_size(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         Size::Bytes(bytes) => Ok(bytes),
         Size::Percent(_) => Err(format!("{text:?} is a share of nothing here; write for example 4MiB")),

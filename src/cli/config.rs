@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rechunkfs::memory::{Budget, default_threads};
+use rechunkfs::view::CacheDir;
 use rechunkfs::zarr::layout::Layout;
 
-use super::args;
+use super::{args, cache_dir};
 
 /// What to show, and with what means.
 pub(crate) struct ViewConfig {
@@ -16,6 +17,7 @@ pub(crate) struct ViewConfig {
     pub(crate) layout: Layout,
     pub(crate) budget: Budget,
     pub(crate) threads: usize,
+    pub(crate) cache_dir: Option<CacheDir>,
     pub(crate) log: LogConfig,
 }
 
@@ -93,8 +95,14 @@ impl ViewConfig {
         resources: &args::ResourceArgs,
         output: args::OutputArgs,
     ) -> anyhow::Result<Self> {
+        let source = canonical_source(source)?;
         Ok(Self {
-            source: canonical_source(source)?,
+            cache_dir: resources
+                .cache_dir
+                .as_deref()
+                .map(|path| cache_dir::checked(path, resources.cache_size, &source))
+                .transpose()?,
+            source,
             layout: Layout {
                 along: layout.along,
                 chunks: layout.chunks,

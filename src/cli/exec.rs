@@ -20,17 +20,18 @@ use super::config::{Access, ExecConfig};
 use super::daemon::Progress;
 use super::open::open_view;
 use super::place::{self, Place, Serving};
-use super::{logging, output};
+use super::{cache_dir, logging, output};
 
 /// Runs `exec`.
 pub(crate) fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
     logging::start(&config.view.log, None)?;
     Machine::look().check(false)?;
     let signals = Signals::install()?;
-    let (view, _) = open_view(&config.view, &Progress::silent())?;
+    let (view, _) = open_view(&config.view, config.view.cache_dir.clone(), &Progress::silent())?;
     let folder = PrivateFolder::new()?;
     let name = config.view.source.file_name().unwrap_or(OsStr::new("view"));
     let checked = mountpoint::check(&folder.path.join(name), &config.view.source, false)?;
+    cache_dir::refuse_within(config.view.cache_dir.as_ref(), checked.path())?;
     // 0 until the command runs; then its process id, for signals.
     let running = Arc::new(AtomicI32::new(0));
     let place = signals.arm(
@@ -38,12 +39,13 @@ pub(crate) fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
         |_| Box::new(on_signal(Arc::clone(&running))),
     )?;
     let options = session::Options { threads: config.view.threads, root_and_owner_only: false };
-    let Serving { session: _session, mount, note: _ } = place.serve(view, options)?;
+    let Serving { session: _session, mount, note: _ } = place.serve(Arc::clone(&view), options)?;
     let mount = mount.context("a mount of our own has an entry in the mount table")?;
     let result = run_command(&config.command, &mount.point, &running);
     // What the command has left running may finish, but finds nothing new.
     place::clear_away(Some(&mount));
     drop(folder);
+    view.finish(cache_dir::PATIENCE);
     result
 }
 

@@ -10,6 +10,7 @@ use rechunkfs::fuse::machine::Machine;
 use rechunkfs::fuse::signals::{self, Signals};
 use rechunkfs::fuse::{device, mountpoint, session};
 use rechunkfs::mounts::{self, Mount};
+use rechunkfs::view::DiskUsage;
 
 use super::config::{Access, MountConfig, Role, Target};
 use super::daemon::{self, Progress};
@@ -17,7 +18,7 @@ use super::open::open_view;
 use super::place::{self, Place, Serving};
 use super::report::{self, ViewReport};
 use super::state::{self, Record};
-use super::{FAILED, logging, output};
+use super::{FAILED, cache_dir, logging, output};
 
 /// Runs `mount`.
 pub(crate) fn run(config: &MountConfig) -> anyhow::Result<ExitCode> {
@@ -46,7 +47,7 @@ pub(crate) fn run(config: &MountConfig) -> anyhow::Result<ExitCode> {
 
 fn dry_run(config: &MountConfig) -> anyhow::Result<ExitCode> {
     logging::start(&config.view.log, None)?;
-    let (view, report) = open_view(&config.view, &Progress::silent())?;
+    let (view, report) = open_view(&config.view, None, &Progress::silent())?;
     if config.json {
         let mut result = report.json();
         result["dry_run"] = true.into();
@@ -62,7 +63,8 @@ fn serve(config: &MountConfig, progress: &Progress) -> anyhow::Result<ExitCode> 
     let target = claim(config)?;
     let log = start_log(config)?;
     let signals = Signals::install()?;
-    let (view, report) = open_view(&config.view, progress)?;
+    let (view, report) = open_view(&config.view, config.view.cache_dir.clone(), progress)?;
+    let kept = view.disk_usage();
     progress.doing("mounting");
     let served = Served::default();
     let place = signals.arm(
@@ -74,13 +76,13 @@ fn serve(config: &MountConfig, progress: &Progress) -> anyhow::Result<ExitCode> 
     )?;
     let options =
         session::Options { threads: config.view.threads, root_and_owner_only: config.access == Access::OwnerAndRoot };
-    let Serving { session, mount, note } = place.serve(view, options)?;
+    let Serving { session, mount, note } = place.serve(Arc::clone(&view), options)?;
     if let Some(note) = note.filter(|_| !config.view.log.quiet) {
         output::note(&note);
     }
     remember(config, &served, mount.as_ref(), log.clone());
     tracing::info!("serving {} at {}", config.view.source.display(), place_name(mount.as_ref()));
-    let ready = progress.ready(&ready_text(config, &report, mount.as_ref(), log.as_deref()));
+    let ready = progress.ready(&ready_text(config, &report, kept.as_ref(), mount.as_ref(), log.as_deref()));
     let ended = match ready {
         Ok(()) => session.wait().context("the mount failed"),
         Err(error) => {
@@ -89,6 +91,7 @@ fn serve(config: &MountConfig, progress: &Progress) -> anyhow::Result<ExitCode> 
         }
     };
     forget(&served);
+    view.finish(cache_dir::PATIENCE);
     match &ended {
         Ok(()) => tracing::info!("unmounted"),
         Err(error) => tracing::error!("{error:#}"),
@@ -130,6 +133,7 @@ fn forget(served: &Served) {
 
 fn check_directory(config: &MountConfig, directory: &Path) -> anyhow::Result<mountpoint::Checked> {
     let checked = mountpoint::check(directory, &config.view.source, config.replace_stale)?;
+    cache_dir::refuse_within(config.view.cache_dir.as_ref(), checked.path())?;
     if !config.view.log.quiet {
         checked.warnings.iter().for_each(|warning| output::warning(warning));
     }
@@ -175,7 +179,13 @@ fn place_name(mount: Option<&Mount>) -> String {
     mount.map_or_else(|| "a descriptor that was handed over".to_owned(), |mount| mount.point.display().to_string())
 }
 
-fn ready_text(config: &MountConfig, report: &ViewReport, mount: Option<&Mount>, log: Option<&Path>) -> String {
+fn ready_text(
+    config: &MountConfig,
+    report: &ViewReport,
+    kept: Option<&DiskUsage>,
+    mount: Option<&Mount>,
+    log: Option<&Path>,
+) -> String {
     if config.json {
         let mut result = report.json();
         result["source"] = config.view.source.display().to_string().into();
@@ -184,6 +194,7 @@ fn ready_text(config: &MountConfig, report: &ViewReport, mount: Option<&Mount>, 
         result["pid"] = std::process::id().into();
         result["memory_bytes"] = config.view.budget.bytes.into();
         result["threads"] = config.view.threads.into();
+        result["cache"] = kept.map(cache_dir::json).into();
         return output::json_text("mount", result);
     }
     let how_to_end = match (mount, config.role) {
@@ -191,7 +202,8 @@ fn ready_text(config: &MountConfig, report: &ViewReport, mount: Option<&Mount>, 
         (Some(mount), _) => format!("unmount with: rechunkfs unmount {}", quoted(&mount.point)),
         (None, _) => "whoever mounted it unmounts it".to_owned(),
     };
-    format!("{}mounted: {}\n{how_to_end}\n", report.text(), place_name(mount))
+    let kept = kept.map(cache_dir::line).unwrap_or_default();
+    format!("{}{kept}mounted: {}\n{how_to_end}\n", report.text(), place_name(mount))
 }
 
 /// As a shell takes it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rechunkfs::source::hierarchy;
-use rechunkfs::view::{self, View};
+use rechunkfs::view::{self, CacheDir, View};
 use rechunkfs::zarr;
 
 use super::config::ViewConfig;
@@ -12,7 +12,13 @@ use super::output;
 use super::report::{self, ViewReport};
 
 /// Opens the view of a source, with its report; warnings go to stderr.
-pub(crate) fn open_view(config: &ViewConfig, progress: &Progress) -> anyhow::Result<(Arc<View>, ViewReport)> {
+///
+/// Without `cache_dir`, nothing is kept on disk, and no folder made for it.
+pub(crate) fn open_view(
+    config: &ViewConfig,
+    cache_dir: Option<CacheDir>,
+    progress: &Progress,
+) -> anyhow::Result<(Arc<View>, ViewReport)> {
     let warn = |text: &str| {
         if !config.log.quiet {
             output::warning(text)
@@ -34,7 +40,8 @@ pub(crate) fn open_view(config: &ViewConfig, progress: &Progress) -> anyhow::Res
     }
     let report = ViewReport::new(&projection);
     progress.doing("opening the view");
-    let options = view::Options { memory_bytes: config.budget.bytes, threads: config.threads, max_tile_bytes: None };
+    let options =
+        view::Options { memory_bytes: config.budget.bytes, threads: config.threads, max_tile_bytes: None, cache_dir };
     let view = View::open(&config.source, projection, options)?;
     for slow in report::slow_first_reads(&view) {
         warn(&slow);

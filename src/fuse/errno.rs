@@ -14,7 +14,7 @@ pub(super) fn of(error: &ViewError) -> Errno {
         ViewError::Source(error) => of_source(error),
         ViewError::Io(error) => of_io(error),
         ViewError::Starved { .. } | ViewError::TooLittleMemory { .. } => Errno::ENOMEM,
-        ViewError::Panicked { .. } | ViewError::TooManyArrays { .. } => Errno::EIO,
+        ViewError::Panicked { .. } | ViewError::TooManyArrays { .. } | ViewError::Disk(_) => Errno::EIO,
     }
 }
 

@@ -136,6 +136,11 @@ pub struct MountPoint {
 }
 
 impl Checked {
+    /// Canonical.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Creates the directory if need be and opens it.
     pub fn take(self) -> Result<MountPoint, MountPointError> {
         let path = self.path;

@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes read at a time from uncompressed leaves, and so their "block": near the size of a Blosc block, where the
 /// cost of a request is small against that of the bytes.
@@ -29,7 +29,13 @@ pub struct FileState {
     pub stamp: Stamp,
     /// Modification time, nanoseconds since 1970; 0 where absent.
     pub mtime_ns: i64,
+    /// Changed so short a time ago that a change to come could leave the same times: its stamp does not tell the two
+    /// states apart.
+    pub is_young: bool,
 }
+
+/// Files changed within this time are young: some ticks of the clock by which file systems tell time.
+const YOUNG: Duration = Duration::from_millis(40);
 
 /// Reads the chunks of one source array.
 #[derive(Debug)]
@@ -130,8 +136,12 @@ impl ArrayReader {
     /// Any failure other than that there is no such file.
     pub fn state(&self, file: &[u64]) -> Result<FileState, SourceError> {
         match std::fs::metadata(self.directory.join(self.key(file))) {
-            Ok(metadata) => Ok(FileState { stamp: Stamp::of(&metadata), mtime_ns: mtime_ns(&metadata) }),
-            Err(error) if is_absent(&error) => Ok(FileState { stamp: Stamp::ABSENT, mtime_ns: 0 }),
+            Ok(metadata) => Ok(FileState {
+                stamp: Stamp::of(&metadata),
+                mtime_ns: mtime_ns(&metadata),
+                is_young: is_young(&metadata),
+            }),
+            Err(error) if is_absent(&error) => Ok(FileState { stamp: Stamp::ABSENT, mtime_ns: 0, is_young: false }),
             Err(error) => Err(self.io(file, "look at it", error)),
         }
     }
@@ -310,6 +320,13 @@ impl ArrayReader {
 /// Zarr readers take all of these for "no such chunk"; so does the source's own reader, so must the view.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// By the time of change, which nobody can set. One in the future tells nothing.
+fn is_young(metadata: &Metadata) -> bool {
+    let changed = Duration::new(metadata.ctime().max(0).cast_unsigned(), metadata.ctime_nsec().max(0) as u32);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now < changed + YOUNG
 }
 
 fn mtime_ns(metadata: &Metadata) -> i64 {

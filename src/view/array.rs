@@ -4,9 +4,10 @@ use super::ViewError;
 use super::stamps::Stamps;
 use super::tile::SLOT_BYTES;
 use crate::geometry::{EncodedOrder, Pieces, Region, TileId, Tiling, TilingRequest, n_elems, ravel, unravel};
-use crate::source::{ArrayReader, Counters, SourceError, Stamp};
+use crate::source::{ArrayReader, Counters, FileState, SourceError, Stamp};
 use crate::zarr::{Encoding, VirtualArray};
 use lru::LruCache;
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -42,6 +43,8 @@ pub(super) struct Rechunked {
     limits: Limits,
     tiling: OnceLock<Tiling>,
     stamps: Stamps,
+    /// Files that were young when their stamps were settled: what is built of them is not kept for other mounts.
+    young: Mutex<HashSet<u64>>,
     footprints: Mutex<LruCache<Region, Footprint>>,
     looking: Mutex<()>,
     /// Virtual files (shards, or chunks) along each axis.
@@ -114,6 +117,7 @@ impl Rechunked {
             limits,
             tiling: OnceLock::new(),
             stamps: Stamps::default(),
+            young: Mutex::default(),
             footprints: Mutex::new(LruCache::new(MAX_FOOTPRINTS)),
             looking: Mutex::default(),
             file_grid,
@@ -191,7 +195,7 @@ impl Rechunked {
         let mut footprint = Footprint { is_present: false, mtime_ns: 0 };
         for file in files.positions() {
             let state = self.reader.state(&file)?;
-            let settled = self.stamps.settle(ravel(&file, self.reader.file_grid()), state.stamp);
+            let settled = self.settle(ravel(&file, self.reader.file_grid()), &state);
             footprint.is_present |= settled.is_present();
             if settled.is_present() {
                 footprint.mtime_ns = footprint.mtime_ns.max(state.mtime_ns);
@@ -206,8 +210,26 @@ impl Rechunked {
         let at = ravel(file, self.reader.file_grid());
         match self.stamps.get(at) {
             Some(stamp) => Ok(stamp),
-            None => Ok(self.stamps.settle(at, self.reader.state(file)?.stamp)),
+            None => Ok(self.settle(at, &self.reader.state(file)?)),
         }
+    }
+
+    fn settle(&self, at: u64, state: &FileState) -> Stamp {
+        if state.is_young {
+            lock(&self.young).insert(at);
+        }
+        self.stamps.settle(at, state.stamp)
+    }
+
+    /// Whether one of these source chunk files was young when its stamp was settled.
+    pub(super) fn any_young(&self, files: &Region) -> bool {
+        let young = lock(&self.young);
+        !young.is_empty() && files.positions().any(|file| young.contains(&ravel(&file, self.reader.file_grid())))
+    }
+
+    /// The tiles, if they have been chosen.
+    pub(super) fn known_tiling(&self) -> Option<&Tiling> {
+        self.tiling.get()
     }
 
     /// The tiles. Chosen when first needed, because the block length of the source stands in its chunks.
@@ -248,11 +270,6 @@ impl Rechunked {
             why: "more tiles than can be numbered; choose larger chunks".into(),
         })?;
         Ok(self.tiling.get_or_init(|| tiling))
-    }
-
-    /// The tiles, once they are chosen.
-    pub(super) fn chosen_tiling(&self) -> Option<&Tiling> {
-        self.tiling.get()
     }
 
     /// What reading it takes, within the memory allowed. Reads one chunk's header where that tells the block length.

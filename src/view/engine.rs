@@ -6,21 +6,25 @@
 
 mod ahead;
 mod jobs;
+mod under_way;
 
 use super::ViewError;
 use super::array::{Part, Rechunked};
 use super::builders::Builders;
+use super::disk::Disk;
 use super::journal::Journal;
 use super::tile::{Delivered, Seam, Tile};
 use crate::cache::Cache;
+use crate::cache::disk::DiskCache;
 use crate::geometry::{Region, TileId};
 use crate::source::{Counters, SourceError};
-use crate::synthesis::{Failure, Slots};
+use crate::synthesis::Slots;
 use ahead::Ahead;
 pub(super) use ahead::Prepared;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use under_way::{Flight, Flights, Outcome, Read, ReadState, Totals};
 
 /// How often in a row a read may find that what was built for it has been evicted before it could use any of it.
 const MAX_FRUITLESS: u32 = 64;
@@ -28,6 +32,8 @@ const MAX_FRUITLESS: u32 = 64;
 const MAX_TILES_PER_ROUND: usize = 64;
 /// What this part of the cache may hold of tiles that were prepared and are unread. A third is the largest tile.
 const AHEAD_SHARE: u64 = 3;
+/// This part of the cache may wait to be written to disk.
+const MAX_WAITING_PART: u64 = 8;
 
 /// Answers a read. Called once, on any thread.
 pub type Reply = Box<dyn FnOnce(Result<&[u8], ViewError>) + Send>;
@@ -47,7 +53,7 @@ pub(super) enum Entry {
 /// The reads, the builds and the cache between them.
 #[derive(Debug)]
 pub(super) struct Engine {
-    pub(super) arrays: Vec<Rechunked>,
+    pub(super) arrays: Arc<Vec<Rechunked>>,
     pub(super) cache: Arc<Cache<Key, Entry>>,
     /// Reads parked at each tile that is being built, or waits for memory.
     flights: Mutex<Flights>,
@@ -59,64 +65,8 @@ pub(super) struct Engine {
     slots: Slots,
     pub(super) counters: Arc<Counters>,
     pub(super) totals: Totals,
-    pub(super) journal: Journal,
-}
-
-/// Running totals of the reads.
-#[derive(Debug, Default)]
-pub(super) struct Totals {
-    pub(super) reads: AtomicU64,
-    pub(super) hits: AtomicU64,
-    pub(super) failed: AtomicU64,
-    pub(super) waiting: AtomicU64,
-    pub(super) tiles: AtomicU64,
-    pub(super) build_ns: AtomicU64,
-    pub(super) reply_bytes: AtomicU64,
-}
-
-/// What is under way for each tile of each array.
-type Flights = HashMap<(u32, TileId), Flight>;
-
-#[derive(Debug, Default)]
-struct Flight {
-    parked: Vec<Arc<Read>>,
-    /// It began before anybody asked for it.
-    is_ahead: bool,
-}
-
-struct Read {
-    array: u32,
-    state: Mutex<Option<ReadState>>,
-    /// Tiles at which it is parked.
-    outstanding: AtomicUsize,
-}
-
-struct ReadState {
-    parts: Vec<Part>,
-    /// The first part that is not in `out` yet.
-    next: usize,
-    /// Bytes so far, where the read has several parts.
-    out: Vec<u8>,
-    /// It was parked before.
-    was_parked: bool,
-    /// Rounds since the last part came.
-    fruitless: u32,
-    reply: Reply,
-}
-
-/// What a finished build hands to the reads that were parked at it.
-struct Outcome {
-    tile: TileId,
-    built: Option<Arc<Tile>>,
-    seams: Vec<(u64, Arc<Seam>)>,
-    failures: Vec<Failure>,
-    panicked: bool,
-}
-
-impl Outcome {
-    fn of_panic(tile: TileId) -> Self {
-        Outcome { tile, built: None, seams: Vec::new(), failures: Vec::new(), panicked: true }
-    }
+    pub(super) journal: Arc<Journal>,
+    pub(super) disk: Option<Disk>,
 }
 
 impl Engine {
@@ -126,12 +76,18 @@ impl Engine {
         scratch_bytes: u64,
         threads: usize,
         counters: Arc<Counters>,
+        disk: Option<(DiskCache, &Path)>,
     ) -> Result<Arc<Self>, ViewError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|nth| format!("synthesis-{nth}"))
             .build()
             .map_err(|error| ViewError::Io(Arc::new(std::io::Error::other(error))))?;
+        let (arrays, journal) = (Arc::new(arrays), Arc::new(Journal::default()));
+        let disk = disk.map(|(records, root)| {
+            let max_waiting_bytes = capacity_bytes / MAX_WAITING_PART;
+            Disk::start(records, root, Arc::clone(&arrays), Arc::clone(&journal), max_waiting_bytes)
+        });
         Ok(Arc::new(Engine {
             ahead: Ahead::new(arrays.len(), capacity_bytes / AHEAD_SHARE),
             arrays,
@@ -143,7 +99,8 @@ impl Engine {
             slots: Slots::new(scratch_bytes),
             counters,
             totals: Totals::default(),
-            journal: Journal::default(),
+            journal,
+            disk: disk.transpose().map_err(|error| ViewError::Io(Arc::new(error)))?,
         }))
     }
 
@@ -178,7 +135,12 @@ impl Engine {
                         return self.answer_hit(state, Ok(&bytes[start..start + placed.len_bytes as usize]));
                     }
                 }
-                Ok(Found::Nothing) => {}
+                Ok(Found::Nothing) => {
+                    let mut bytes = Vec::new();
+                    if self.disk.as_ref().is_some_and(|disk| disk.read(read.array, &placed, &mut bytes)) {
+                        return self.answer_hit(state, Ok(&bytes));
+                    }
+                }
                 Err(error) => return self.answer(state.reply, Err(error.into())),
             }
         } else {
@@ -243,7 +205,10 @@ impl Engine {
                         }
                         None => return Ok(()),
                     },
-                    Found::Nothing => return Ok(()),
+                    Found::Nothing => match &self.disk {
+                        Some(disk) if disk.read(array_idx, &placed, &mut state.out) => {}
+                        _ => return Ok(()),
+                    },
                 },
             }
             state.next += 1;
@@ -260,7 +225,7 @@ impl Engine {
             {
                 return Ok(Found::Tile(Arc::clone(built)));
             }
-            return Ok(match self.cache.get(&Key::Tile(array, tile)) {
+            return Ok(match self.held(&Key::Tile(array, tile)) {
                 Some(Entry::Tile(tile)) => Found::Tile(tile),
                 _ => Found::Nothing,
             });
@@ -269,10 +234,15 @@ impl Engine {
         if let Some((_, seam)) = built.filter(|(_, seam)| seam.bytes().is_some()) {
             return Ok(Found::Seam(Arc::clone(seam)));
         }
-        Ok(match self.cache.get(&Key::Seam(array, piece)) {
+        Ok(match self.held(&Key::Seam(array, piece)) {
             Some(Entry::Seam(seam)) => Found::Seam(seam),
             _ => Found::Nothing,
         })
+    }
+
+    /// What is in memory: in the cache, or about to be written to disk.
+    fn held(&self, key: &Key) -> Option<Entry> {
+        self.cache.get(key).or_else(|| self.disk.as_ref()?.waiting(key))
     }
 
     /// The reason why a part that is still missing will not come.
@@ -307,12 +277,16 @@ impl Engine {
                 (Err(error), _) | (_, Err(error)) => return Err((state.reply, error)),
             };
             let region = array.pieces.piece_region(placed.piece).clipped(&array.array.source.shape);
+            let kept = match (&found.1, &self.disk) {
+                (Found::Nothing, Some(disk)) => disk.kept(read.array, placed.piece, &found.0),
+                _ => Vec::new(),
+            };
             for tile in found.0 {
                 let is_lacking = match &found.1 {
                     Found::Seam(seam) => seam.lacks(tile),
                     // A tile that lacks the piece was built while its source could not be read: try again.
                     Found::Tile(built) => built.piece(array, placed.piece, 0, 0).is_none(),
-                    Found::Nothing => true,
+                    Found::Nothing => !kept.contains(&tile),
                 };
                 if is_lacking && lacking.iter().all(|(known, _)| *known != tile) {
                     lacking.push((tile, region.clone()));
@@ -381,10 +355,4 @@ enum Found {
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl std::fmt::Debug for Read {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Read").field("array", &self.array).finish_non_exhaustive()
-    }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong behind the one door. The mount turns each into an errno.
 
+use crate::cache::disk::DiskError;
 use crate::source::SourceError;
 use std::io;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ pub enum ViewError {
     /// The operating system refused.
     #[error("{0}")]
     Io(Arc<io::Error>),
+    /// Nothing can be kept on disk where that was asked for.
+    #[error(transparent)]
+    Disk(Arc<DiskError>),
     /// What was built for a read was evicted again and again before the read could be answered.
     #[error("array '{array}': memory is too small for this read; mount with a larger --memory")]
     Starved {
@@ -60,6 +64,12 @@ pub enum ViewError {
 impl From<SourceError> for ViewError {
     fn from(error: SourceError) -> Self {
         ViewError::Source(Arc::new(error))
+    }
+}
+
+impl From<DiskError> for ViewError {
+    fn from(error: DiskError) -> Self {
+        ViewError::Disk(Arc::new(error))
     }
 }
 

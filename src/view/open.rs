@@ -1,8 +1,10 @@
 //! Opening a view: the table of directories, and how the memory allowed is divided.
 
 use super::array::{Limits, MAX_ARRAYS, Rechunked};
+use super::disk::{CacheDir, Disk, DiskUsage};
 use super::engine::Engine;
 use super::{Directory, View, ViewError};
+use crate::cache::disk::DiskCache;
 use crate::source::{self, Counters};
 use crate::synthesis;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
@@ -10,9 +12,12 @@ use crate::zarr::{Projection, VirtualArray};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The process itself: code, stacks, documents, requests being answered, tables of stamps.
 const BASE_BYTES: u64 = 48 << 20;
+/// Besides, with a cache on disk: the buffers of readers and of the writer, and the table of what may be evicted.
+const DISK_BYTES: u64 = 8 << 20;
 /// Less than this for tiles is no cache.
 const MIN_CACHE_BYTES: u64 = 24 << 20;
 /// The least cache with [`Options::max_tile_bytes`], and how many such tiles it holds.
@@ -25,7 +30,7 @@ const MAX_PIECE_BYTES: u64 = 32 << 20;
 const MAX_OPEN_SHARDS: usize = 256;
 
 /// How a view is opened.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Bound on the memory of the whole process, bytes.
     pub memory_bytes: u64,
@@ -34,6 +39,8 @@ pub struct Options {
     /// Tiles are no larger than this even where memory allows, and the cache holds but a few; tests make seams and
     /// slabs of small stores with it, and turn the cache over.
     pub max_tile_bytes: Option<u64>,
+    /// Where decoded data is kept on disk, if at all.
+    pub cache_dir: Option<CacheDir>,
 }
 
 /// What reading one array of the view takes.
@@ -57,7 +64,7 @@ impl View {
     pub fn open(root: &Path, projection: Projection, options: Options) -> Result<Arc<View>, ViewError> {
         let counters = Arc::new(Counters::default());
         let mut documents = projection.documents;
-        let memory = Memory::divide(&projection.arrays, options)?;
+        let memory = Memory::divide(&projection.arrays, &options)?;
         if projection.arrays.len() > MAX_ARRAYS {
             return Err(ViewError::TooManyArrays { n_arrays: projection.arrays.len(), limit: MAX_ARRAYS });
         }
@@ -79,13 +86,29 @@ impl View {
             tree.directories[at as usize].array = Some(arrays.len() as u32);
             arrays.push(Rechunked::new(root, array, memory.limits, Arc::clone(&counters))?);
         }
-        let engine = Engine::new(arrays, memory.cache_bytes, memory.scratch_bytes, options.threads, counters)?;
+        let disk = match &options.cache_dir {
+            Some(CacheDir { path, limit_bytes }) => Some((DiskCache::open(path, *limit_bytes)?, root)),
+            None => None,
+        };
+        let engine = Engine::new(arrays, memory.cache_bytes, memory.scratch_bytes, options.threads, counters, disk)?;
         Ok(Arc::new(View {
             root: root.to_owned(),
             directories: tree.directories,
             engine,
             memory_bytes: options.memory_bytes,
         }))
+    }
+
+    /// Waits until what was built is on disk too, where it is to be kept there; what is not in time is given up.
+    pub fn finish(&self, patience: Duration) {
+        if let Some(disk) = &self.engine.disk {
+            disk.finish(patience);
+        }
+    }
+
+    /// What is kept on disk, if it is.
+    pub fn disk_usage(&self) -> Option<DiskUsage> {
+        self.engine.disk.as_ref().map(Disk::usage)
     }
 
     /// What reading takes, per array: arithmetic, after a look at one source chunk of each.
@@ -153,14 +176,15 @@ struct Memory {
 
 impl Memory {
     /// Base, scratch for decoding (one group per thread, or fewer at a time where they are large), the rest for tiles.
-    fn divide(arrays: &[VirtualArray], options: Options) -> Result<Self, ViewError> {
+    fn divide(arrays: &[VirtualArray], options: &Options) -> Result<Self, ViewError> {
         let leaf_bytes = arrays.iter().map(|array| source::leaf_bytes(&array.source)).max().unwrap_or(0);
         let group_of = |array: &VirtualArray| {
             let (leaf, reading) = (source::leaf_bytes(&array.source), source::most_scratch_bytes(&array.source));
             synthesis::most_scratch_bytes(leaf, reading)
         };
         let group_bytes = arrays.iter().map(group_of).max().unwrap_or(0);
-        let least = BASE_BYTES + group_bytes + MIN_CACHE_BYTES;
+        let base_bytes = BASE_BYTES + if options.cache_dir.is_some() { DISK_BYTES } else { 0 };
+        let least = base_bytes + group_bytes + MIN_CACHE_BYTES;
         if options.memory_bytes < least {
             let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
             return Err(ViewError::TooLittleMemory {
@@ -171,11 +195,16 @@ impl Memory {
         }
         let wanted = group_bytes.saturating_mul(options.threads.max(1) as u64);
         let scratch_bytes = wanted.min((options.memory_bytes / 4).max(group_bytes));
-        let cache_bytes = options.memory_bytes.saturating_sub(BASE_BYTES + scratch_bytes).max(MIN_CACHE_BYTES);
+        let cache_bytes = options.memory_bytes.saturating_sub(base_bytes + scratch_bytes).max(MIN_CACHE_BYTES);
         let small = options.max_tile_bytes.map(|bytes| bytes.saturating_mul(SMALL_CACHE_TILES).max(SMALL_CACHE_BYTES));
         let cache_bytes = cache_bytes.min(small.unwrap_or(u64::MAX));
         // A third: while one tile is built, another is read and a third may be evicted.
-        let max_tile_bytes = (cache_bytes / 3).min(options.max_tile_bytes.unwrap_or(u64::MAX));
+        let mut max_tile_bytes = cache_bytes / 3;
+        if options.cache_dir.is_some() {
+            // Tiles on disk are of use only to a mount that cuts them alike, and the memory left differs from day to day.
+            max_tile_bytes = 1 << max_tile_bytes.max(1).ilog2();
+        }
+        let max_tile_bytes = max_tile_bytes.min(options.max_tile_bytes.unwrap_or(u64::MAX));
         let n_sharded = arrays.iter().filter(|array| array.source.sharding.is_some()).count();
         let limits = Limits {
             max_tile_bytes,

@@ -8,7 +8,7 @@ impl View {
     pub fn status_json(&self) -> String {
         let totals = &self.engine.totals;
         let arrays: Vec<&str> = self.engine.arrays.iter().map(super::array::Rechunked::path).collect();
-        serde_json::json!({
+        let mut status = serde_json::json!({
             "version": 1,
             "pid": std::process::id(),
             "source": self.root.display().to_string(),
@@ -25,8 +25,11 @@ impl View {
             "cache": self.engine.cache.usage(),
             "memory": { "limit_bytes": self.memory_bytes, "rss_bytes": rss_bytes(), "peak_rss_bytes": peak_rss_bytes() },
             "errors": self.engine.journal.recorded(),
-        })
-        .to_string()
+        });
+        if let (Some(status), Some(disk)) = (status.as_object_mut(), &self.engine.disk) {
+            status.extend(disk.status());
+        }
+        status.to_string()
     }
 }
 

@@ -6,6 +6,7 @@ use crate::cache::{Buffer, Ticket, rounded};
 use crate::geometry::{LeafShare, Region, TileId, ravel, unravel};
 use crate::source::SourceError;
 use crate::synthesis::Target;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -45,11 +46,7 @@ impl TilePlan {
         let pieces = &array.pieces;
         let mut plan = TilePlan {
             tile,
-            hull: if share.coverage.is_empty() {
-                Region::whole(&vec![0; share.coverage.rank()])
-            } else {
-                pieces.touched(&share.coverage)
-            },
+            hull: hull(array, &share),
             share,
             slots: Vec::new(),
             seams: Vec::new(),
@@ -92,8 +89,8 @@ impl TilePlan {
 #[derive(Debug)]
 pub(super) struct Tile {
     pub(super) id: TileId,
-    hull: Region,
-    slots: Vec<u64>,
+    pub(super) hull: Region,
+    pub(super) slots: Vec<u64>,
     pub(super) bytes: Buffer,
     delivered_bytes: AtomicU64,
     prepared: Option<Prepared>,
@@ -141,20 +138,34 @@ impl Tile {
 
     /// The bytes `offset..offset + len` of `piece`, if the tile holds it.
     pub(super) fn piece(&self, array: &Rechunked, piece: u64, offset: u64, len: u64) -> Option<&[u8]> {
-        let indices = unravel(piece, array.pieces.piece_grid());
-        if indices.iter().zip(&self.hull.start).any(|(idx, start)| idx < start)
-            || indices.iter().zip(&self.hull.end).any(|(idx, end)| idx >= end)
-        {
-            return None;
-        }
-        let nth: Vec<u64> = indices.iter().zip(&self.hull.start).map(|(idx, start)| idx - start).collect();
-        let slot = *self.slots.get(ravel(&nth, &self.hull.shape()) as usize)?;
+        let slot = *self.slots.get(place_in(&self.hull, array, piece)? as usize)?;
         if slot == NO_SLOT {
             return None;
         }
         let start = (slot + offset) as usize;
         self.bytes.get(start..start + len as usize)
     }
+}
+
+/// The pieces that a tile touches, a region of the piece grid.
+pub(super) fn hull(array: &Rechunked, share: &LeafShare) -> Region {
+    if share.coverage.is_empty() {
+        Region::whole(&vec![0; share.coverage.rank()])
+    } else {
+        array.pieces.touched(&share.coverage)
+    }
+}
+
+/// C-order position of a piece in a tile's hull, if it is there.
+pub(super) fn place_in(hull: &Region, array: &Rechunked, piece: u64) -> Option<u64> {
+    let indices = unravel(piece, array.pieces.piece_grid());
+    if indices.iter().zip(&hull.start).any(|(idx, start)| idx < start)
+        || indices.iter().zip(&hull.end).any(|(idx, end)| idx >= end)
+    {
+        return None;
+    }
+    let nth: Vec<u64> = indices.iter().zip(&hull.start).map(|(idx, start)| idx - start).collect();
+    Some(ravel(&nth, &hull.shape()))
 }
 
 /// Takes a piece out of a tile's table: it could not be built.
@@ -180,10 +191,12 @@ pub(super) struct Seam {
 }
 
 impl Seam {
-    /// An empty seam; `bytes` are pre-filled with fill value.
-    pub(super) fn new(needed: Vec<TileId>, bytes: Box<[u8]>, ticket: Ticket) -> Self {
-        let (open, done) = (Mutex::new(Some(bytes)), Mutex::new(Vec::new()));
-        Seam { needed, open, done, complete: OnceLock::new(), _ticket: ticket }
+    /// A seam in which the tiles `done` have placed their parts; the rest of `bytes` is fill value.
+    pub(super) fn new(needed: Vec<TileId>, done: Vec<TileId>, bytes: Box<[u8]>, ticket: Ticket) -> Self {
+        let (open, done) = (Mutex::new(Some(bytes)), Mutex::new(done));
+        let seam = Seam { needed, open, done, complete: OnceLock::new(), _ticket: ticket };
+        seam.complete_if_done(&lock(&seam.done));
+        seam
     }
 
     /// Whether `tile` still has to contribute.
@@ -197,12 +210,29 @@ impl Seam {
         if !done.contains(&tile) {
             done.push(tile);
         }
+        self.complete_if_done(&done);
+    }
+
+    fn complete_if_done(&self, done: &[TileId]) {
         if self.needed.iter().all(|needed| done.contains(needed))
             && let Some(bytes) = lock(&self.open).take()
         {
             // Set once only: the bytes were there to take.
             drop(self.complete.set(bytes));
         }
+    }
+
+    /// The tiles that have placed their parts.
+    pub(super) fn done(&self) -> Vec<TileId> {
+        lock(&self.done).clone()
+    }
+
+    /// Appends a range of the bytes as they are now: at least what the tiles have placed that [`Self::done`] named before.
+    pub(super) fn copy_now(&self, range: Range<usize>, out: &mut Vec<u8>) {
+        let open = lock(&self.open);
+        // Taken only when complete, and kept for good then.
+        let bytes = open.as_deref().or(self.bytes()).unwrap_or(&[]);
+        out.extend_from_slice(bytes.get(range).unwrap_or(&[]));
     }
 
     /// The bytes, once complete.

@@ -8,6 +8,8 @@ use crate::support::*;
 
 /// What is refused, and how.
 mod bad_input;
+/// Decoded data kept on disk.
+mod disk;
 /// From a mount to its end.
 mod lifecycle;
 
@@ -22,7 +24,7 @@ fn help_is_grouped_and_names_the_defaults() {
     for word in ["Layout:", "Resources:", "Mount:", "Output:", "[default: 4MiB]", "[default: the CPUs of this job]"] {
         assert!(help.contains(word), "no `{word}` in {help}");
     }
-    for later in ["materialize", "--refresh", "--cache-dir", "--daemon-child"] {
+    for later in ["materialize", "--refresh", "--daemon-child"] {
         assert!(!help.contains(later), "`{later}` is offered");
     }
 }

@@ -36,7 +36,7 @@ fn counts(view: &View) -> Value {
 }
 
 fn open(model: &Model, root: &Path, chunk_shape: &[u64], memory_bytes: u64) -> Arc<View> {
-    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None };
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None };
     View::open(root, model.projection(chunk_shape, None), options).expect("opens")
 }
 
@@ -158,7 +158,8 @@ fn a_stream_is_decoded_once_for_all_of_its_chunks_or_else_only_to_the_last_row_o
     assert_eq!(read_chunk(&view, 200), [9, 9 * leaf_bytes]);
     // There is room for three virtual chunks and their bookkeeping: the third tile ends with the ninth.
     let chunk_bytes = 15 * 80 * 10 * 4;
-    let options = Options { memory_bytes: 256 << 20, threads: 2, max_tile_bytes: Some(4 * chunk_bytes) };
+    let options =
+        Options { memory_bytes: 256 << 20, threads: 2, max_tile_bytes: Some(4 * chunk_bytes), cache_dir: None };
     let view = View::open(store.path(), model.projection(&chunk_shape, None), options).expect("opens");
     let rows = |n_chunks: u64| n_chunks * 15 * 80 * 4;
     assert_eq!(read_chunk(&view, 7), [9, 9 * rows(9)]);
@@ -173,9 +174,10 @@ fn streams_need_no_memory_for_a_second_copy_of_a_source_chunk() {
     const WITH_SUM: &[&str] = &[GZIP, r#"{"name":"crc32c"}"#];
     let mut model = survey(40_000, 2, Vec::new());
     let store = tempfile::tempdir().expect("a directory");
-    let options = Options { memory_bytes: 100 << 20, threads: 2, max_tile_bytes: None };
+    let options = Options { memory_bytes: 100 << 20, threads: 2, max_tile_bytes: None, cache_dir: None };
     model.codec = Codec::Chain(WITH_SUM);
-    let refused = View::open(store.path(), model.projection(&[15, 80, 2], None), options).expect_err("too little");
+    let refused =
+        View::open(store.path(), model.projection(&[15, 80, 2], None), options.clone()).expect_err("too little");
     assert!(refused.to_string().contains("too small"), "{refused}");
     model.codec = Codec::Chain(&[GZIP]);
     model.write_fast(store.path());

@@ -3,6 +3,7 @@
 mod cli;
 mod counting;
 mod damage;
+mod disk;
 mod leaf;
 mod reference;
 mod semantics;

@@ -3,7 +3,7 @@
 use crate::stores::{Codec, Model, positions, ravel};
 use proptest::prelude::*;
 use rechunkfs::view::{Node, Options, View, ViewError};
-use rechunkfs::zarr::{KeyEncoding, KeyStyle};
+use rechunkfs::zarr::{KeyEncoding, KeyStyle, Projection};
 use std::ffi::OsStr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -36,16 +36,16 @@ const STREAMS: [&[&str]; 7] = [
 ];
 
 #[derive(Debug, Clone)]
-struct Case {
-    model: Model,
+pub(crate) struct Case {
+    pub(crate) model: Model,
     chunk_shape: Vec<u64>,
     /// Virtual chunks per shard, along each axis.
     shard: Option<Vec<u64>>,
-    max_tile_bytes: Option<u64>,
-    ranges: Vec<(u16, u16, u16)>,
+    pub(crate) max_tile_bytes: Option<u64>,
+    pub(crate) ranges: Vec<(u16, u16, u16)>,
 }
 
-fn case() -> impl Strategy<Value = Case> {
+pub(crate) fn case() -> impl Strategy<Value = Case> {
     // Array length, source chunk, inner chunks per shard, virtual chunk, virtual chunks per shard; for each axis.
     let axis = (0u64..14, 1u64..9, 1u64..4, 1u64..12, 1u64..4);
     let codec = prop_oneof![
@@ -128,41 +128,61 @@ fn case() -> impl Strategy<Value = Case> {
         )
 }
 
+impl Case {
+    pub(crate) fn projection(&self) -> Projection {
+        self.model.projection(&self.chunk_shape, self.shard.is_some().then(|| self.file_shape()))
+    }
+
+    fn file_shape(&self) -> Vec<u64> {
+        let n_inner = self.shard.iter().flatten().copied().chain(std::iter::repeat(1));
+        n_inner.zip(&self.chunk_shape).map(|(n, chunk)| n * chunk).collect()
+    }
+
+    /// The name of every virtual file, and its bytes where there is one.
+    pub(crate) fn files(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        let Case { model, chunk_shape, .. } = self;
+        let file_shape = self.file_shape();
+        let grid: Vec<u64> = model.shape.iter().zip(&file_shape).map(|(n, file)| n.div_ceil(*file)).collect();
+        let n_inner = self.shard.clone().unwrap_or_else(|| vec![1; grid.len()]);
+        let slot_bytes = chunk_shape.iter().product::<u64>() * model.item_bytes as u64;
+        let truth = |file: &[u64]| {
+            let mut truth = Vec::new();
+            let mut index: Vec<u8> = Vec::new();
+            for inner in positions(&n_inner) {
+                let idx: Vec<u64> = (0..grid.len()).map(|a| file[a] * n_inner[a] + inner[a]).collect();
+                let is_inside = idx.iter().zip(chunk_shape).zip(&model.shape).all(|((i, c), n)| i * c < *n);
+                let is_present = is_inside && model.is_present(&idx, chunk_shape);
+                let slot = ravel(&inner, &n_inner) * slot_bytes;
+                truth.extend(model.virtual_chunk(&idx, chunk_shape));
+                let entry = if is_present { [slot, slot_bytes] } else { [u64::MAX; 2] };
+                index.extend(entry.iter().flat_map(|word| word.to_le_bytes()));
+            }
+            if self.shard.is_some() {
+                truth.extend(index);
+            }
+            truth
+        };
+        positions(&grid)
+            .map(|file| {
+                let name = file.iter().fold("c".to_owned(), |name, i| format!("{name}.{i}"));
+                (name, model.is_present(&file, &file_shape).then(|| truth(&file)))
+            })
+            .collect()
+    }
+}
+
 /// Reads all of the view and compares it with the model.
 fn check(case: &Case) {
-    let Case { model, chunk_shape, .. } = case;
     let store = tempfile::tempdir().expect("a directory");
-    model.write(store.path());
-    let shard_shape = case.shard.as_ref().map(|n| n.iter().zip(chunk_shape).map(|(n, c)| n * c).collect::<Vec<_>>());
-    let projection = model.projection(chunk_shape, shard_shape.clone());
-    let options = Options { memory_bytes: 96 << 20, threads: 2, max_tile_bytes: case.max_tile_bytes };
-    let view = View::open(store.path(), projection, options).expect("opens");
-    let file_shape = shard_shape.as_ref().unwrap_or(chunk_shape);
-    let grid: Vec<u64> = model.shape.iter().zip(file_shape).map(|(n, file)| n.div_ceil(*file)).collect();
-    let n_inner = case.shard.clone().unwrap_or_else(|| vec![1; grid.len()]);
-    let slot_bytes = chunk_shape.iter().product::<u64>() * model.item_bytes as u64;
-    for file in positions(&grid) {
-        let mut truth = Vec::new();
-        let mut index: Vec<u8> = Vec::new();
-        for inner in positions(&n_inner) {
-            let idx: Vec<u64> = (0..grid.len()).map(|a| file[a] * n_inner[a] + inner[a]).collect();
-            let is_inside = idx.iter().zip(chunk_shape).zip(&model.shape).all(|((i, c), n)| i * c < *n);
-            let is_present = is_inside && model.is_present(&idx, chunk_shape);
-            let slot = ravel(&inner, &n_inner) * slot_bytes;
-            truth.extend(model.virtual_chunk(&idx, chunk_shape));
-            let entry = if is_present { [slot, slot_bytes] } else { [u64::MAX; 2] };
-            index.extend(entry.iter().flat_map(|word| word.to_le_bytes()));
-        }
-        if case.shard.is_some() {
-            truth.extend(index);
-        }
-        let name = file.iter().fold("c".to_owned(), |name, i| format!("{name}.{i}"));
-        let is_present = model.is_present(&file, file_shape);
-        match view.lookup(&view.root(), OsStr::new(&name)) {
-            Err(ViewError::NotFound) => assert!(!is_present, "{name} is missing"),
-            Err(error) => panic!("{name}: {error}"),
-            Ok((node, stat)) => {
-                assert!(is_present, "{name} should be absent");
+    case.model.write(store.path());
+    let options = Options { memory_bytes: 96 << 20, threads: 2, max_tile_bytes: case.max_tile_bytes, cache_dir: None };
+    let view = View::open(store.path(), case.projection(), options).expect("opens");
+    for (name, truth) in case.files() {
+        match (view.lookup(&view.root(), OsStr::new(&name)), truth) {
+            (Err(ViewError::NotFound), truth) => assert!(truth.is_none(), "{name} is missing"),
+            (Err(error), _) => panic!("{name}: {error}"),
+            (Ok(_), None) => panic!("{name} should be absent"),
+            (Ok((node, stat)), Some(truth)) => {
                 assert_eq!(stat.size_bytes, truth.len() as u64);
                 for (a, b, order) in &case.ranges {
                     let (start, len) = (u64::from(*a) % stat.size_bytes.max(1), u64::from(*b) % stat.size_bytes.max(1));

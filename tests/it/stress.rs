@@ -2,7 +2,7 @@
 //! bytes or with an error, and nothing is left over.
 
 use crate::stores::{Codec, Model, positions};
-use rechunkfs::view::{Node, Options, View, ViewError};
+use rechunkfs::view::{CacheDir, Node, Options, View, ViewError};
 use rechunkfs::zarr::{KeyEncoding, KeyStyle};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -107,10 +107,16 @@ fn counts(view: &View) -> Value {
 }
 
 fn run(model: &Model, chunk_shape: &[u64], max_tile_bytes: u64, threads: usize) {
+    run_with(model, chunk_shape, max_tile_bytes, threads, None);
+}
+
+fn run_with(model: &Model, chunk_shape: &[u64], max_tile_bytes: u64, threads: usize, cache_dir: Option<CacheDir>) {
     let store = tempfile::tempdir().expect("a directory");
     model.write(store.path());
+    // Old enough to be kept on disk.
+    std::thread::sleep(Duration::from_millis(60));
     // Tiles of a few kilobytes, and a cache of a few tiles: it turns over all the time.
-    let options = Options { memory_bytes: 84 << 20, threads, max_tile_bytes: Some(max_tile_bytes) };
+    let options = Options { memory_bytes: 96 << 20, threads, max_tile_bytes: Some(max_tile_bytes), cache_dir };
     let view = View::open(store.path(), model.projection(chunk_shape, None), options).expect("opens");
     let chunks = chunks(model, &view, chunk_shape);
     let is_over = AtomicBool::new(false);
@@ -185,6 +191,52 @@ fn readers_of_a_source_that_falls_apart_get_the_truth_or_an_error() {
     run(&model(Codec::GzipThenCrc, true, [0, 1, 2]), &[301, 1, 5], 30_000, 1);
 }
 
+#[test]
+fn with_a_cache_on_disk_that_falls_apart_too() {
+    let cache = tempfile::tempdir().expect("a directory");
+    // Room for a part of the data, so that records come and go.
+    let cache_dir = || Some(CacheDir { path: cache.path().to_owned(), limit_bytes: 300_000 });
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = Random(3);
+            while !is_over.load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+                let mut found = Vec::new();
+                files_now(cache.path(), &mut found);
+                let Some(path) = found.get(random.below(found.len() as u64) as usize) else { continue };
+                let Ok(mut bytes) = std::fs::read(path) else { continue };
+                match random.below(4) {
+                    0 => drop(std::fs::remove_file(path)),
+                    1 => drop(std::fs::write(path, &bytes[..bytes.len() / 2])),
+                    _ if bytes.is_empty() => {}
+                    _ => {
+                        let at = random.below(bytes.len() as u64) as usize;
+                        bytes[at] ^= 1 << random.below(8);
+                        drop(std::fs::write(path, bytes));
+                    }
+                }
+            }
+        });
+        let ended = std::panic::catch_unwind(|| {
+            let blosc = Codec::Blosc { block_bytes: 512 };
+            run_with(&model(blosc, false, [0, 1, 2]), &[7, 17, 23], 20_000, 2, cache_dir());
+            run_with(&model(blosc, true, [2, 0, 1]), &[7, 5, 9], 9_000, 3, cache_dir());
+            run_with(&model(Codec::Zstd, false, [0, 1, 2]), &[7, 17, 6], 8_000, 2, cache_dir());
+        });
+        is_over.store(true, Relaxed);
+        ended.expect("a run fails");
+    });
+}
+
+/// Files below `folder`, of which any may vanish meanwhile.
+fn files_now(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { files_now(&path, found) } else { found.push(path) }
+    }
+}
+
 /// One uncompressed or compressed array of 64 x 64 float32 in a single source chunk, and a view of it by rows.
 fn one_chunk(codec: Codec, root: &Path, spoil: impl Fn(&Path)) -> std::sync::Arc<View> {
     let mut model = model(codec, false, [0, 1, 2]);
@@ -193,7 +245,7 @@ fn one_chunk(codec: Codec, root: &Path, spoil: impl Fn(&Path)) -> std::sync::Arc
     model.data.truncate(64 * 64 * 4);
     model.write(root);
     spoil(&root.join("c/0/0/0"));
-    let options = Options { memory_bytes: 84 << 20, threads: 2, max_tile_bytes: None };
+    let options = Options { memory_bytes: 84 << 20, threads: 2, max_tile_bytes: None, cache_dir: None };
     View::open(root, model.projection(&[1, 64, 1], None), options).expect("opens")
 }
 
@@ -254,7 +306,7 @@ fn a_million_small_chunks_are_listed_and_read_within_the_memory_allowed() {
     }
     let began = Instant::now();
     let memory_bytes = 256 << 20;
-    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None };
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None };
     let view = View::open(store.path(), model.projection(&[1, 1, 10], None), options).expect("opens");
     assert!(began.elapsed() < Duration::from_millis(200), "opening takes {:?}", began.elapsed());
 
@@ -302,7 +354,7 @@ fn the_bookkeeping_of_tiny_chunks_is_within_the_memory_allowed() {
     };
     model.write(store.path());
     let memory_bytes = 96 << 20;
-    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None };
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None };
     let view = View::open(store.path(), model.projection(&[1, 1], None), options).expect("opens");
     for at in (0..2_048).step_by(300) {
         assert_eq!(read(&view, &format!("c.{at}.{at}")).expect("reads"), model.virtual_chunk(&[at, at], &[1, 1]));

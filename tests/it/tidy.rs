@@ -18,12 +18,13 @@ const ROOMS: [(&str, &[&str]); 9] = [
 ];
 
 /// Where each outside crate may be named. A folder or a file without its `.rs`, below `src`.
-const HOMES: [(&str, &[&str]); 22] = [
+const HOMES: [(&str, &[&str]); 23] = [
     ("fuser", &["fuse"]),
     ("zarrs", &["source"]),
     ("flate2", &["source/stream"]),
     ("zstd", &["source/stream"]),
     ("lru", &["cache", "source/shard", "view/array"]),
+    ("crc32c", &["cache/disk"]),
     ("lz4_flex", &["source"]),
     ("rayon", &["synthesis", "view/engine"]),
     ("libc", &["fuse", "cli", "memory", "source/reader", "view/host"]),
@@ -31,13 +32,13 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("anyhow", &["cli"]),
-    ("thiserror", &["zarr", "source", "view", "fuse", "memory"]),
+    ("thiserror", &["zarr", "source", "cache/disk", "view", "fuse", "memory"]),
     ("serde", &["source/counters", "cache", "view/journal", "cli"]),
-    ("serde_json", &["source/codecs", "view/status", "cli"]),
+    ("serde_json", &["source/codecs", "view/status", "view/disk", "cli"]),
     ("base64", &["zarr"]),
     ("half", &["zarr"]),
     ("globset", &["zarr", "cli/inspect"]),
-    ("rustix", &["cache/buffer", "view/host", "fuse", "cli"]),
+    ("rustix", &["cache/buffer", "cache/disk", "view/host", "fuse", "cli"]),
     ("signal_hook", &["fuse/signals"]),
     ("tracing", &["view", "fuse", "cli"]),
     ("tracing_subscriber", &["cli"]),

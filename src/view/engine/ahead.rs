@@ -98,6 +98,12 @@ impl Prepared {
             self.ahead.used.fetch_add(1, Relaxed);
         }
     }
+
+    /// It is not prepared after all.
+    pub(in crate::view) fn withdraw(self) {
+        self.is_used.store(true, Relaxed);
+        self.ahead.unread_bytes.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 impl Drop for Prepared {

@@ -1,13 +1,14 @@
 //! Jobs: tiles that are built under one ticket, and how their reads learn of it.
 
 use super::super::array::Rechunked;
+use super::super::disk::Built;
 use super::super::tile::{ENTRY_BYTES, Seam, Tile, TilePlan, is_held, strike_out};
-use super::{Engine, Flight, Key, Outcome, Prepared, lock};
+use super::{Engine, Entry, Flight, Key, Outcome, Prepared, lock};
 use crate::cache::{Ticket, rounded};
-use crate::geometry::{Region, TileId};
+use crate::geometry::{Region, TileId, ravel};
 use crate::synthesis::{Failure, Ground, Target, build, fill_with};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -60,7 +61,7 @@ impl Engine {
 
     /// Prepares the tiles that the reader of `tile` is likely to ask for next, when nobody waits for anything else.
     pub(super) fn look_ahead(self: &Arc<Self>, array_idx: u32, tile: &Tile) {
-        let Some(tiling) = self.arrays[array_idx as usize].chosen_tiling() else { return };
+        let Some(tiling) = self.arrays[array_idx as usize].known_tiling() else { return };
         for next in self.ahead.touched(array_idx, tile.id, tile.bytes.len() as u64, &tiling.grid()) {
             let engine = Arc::clone(self);
             self.builders.submit_likely(Box::new(move || engine.prepare(array_idx, next)));
@@ -73,17 +74,29 @@ impl Engine {
         if self.cache.contains(&Key::Tile(array_idx, tile)) {
             return;
         }
-        let Some(tiling) = array.chosen_tiling() else { return };
+        let Some(tiling) = array.known_tiling() else { return };
         let near = tiling.share(tile).coverage;
         let Ok(plan) = TilePlan::new(array, tile, &near, &[], self.cache.capacity_bytes() / 8) else { return };
+        if self.is_on_disk(array_idx, &plan) {
+            return;
+        }
         let Some(prepared) = self.ahead.prepare(array_idx, plan.ticket_bytes()) else { return };
-        let Some(ticket) = self.cache.try_request(plan.ticket_bytes()) else { return };
+        let Some(ticket) = self.cache.try_request(plan.ticket_bytes()) else { return prepared.withdraw() };
         match lock(&self.flights).entry((array_idx, tile)) {
             // Somebody was faster.
-            Entry::Occupied(_) => return,
-            Entry::Vacant(flight) => drop(flight.insert(Flight { parked: Vec::new(), is_ahead: true })),
+            hash_map::Entry::Occupied(_) => return prepared.withdraw(),
+            hash_map::Entry::Vacant(flight) => drop(flight.insert(Flight { parked: Vec::new(), is_ahead: true })),
         };
         self.run(array_idx, vec![plan], ticket, Some(prepared));
+    }
+
+    /// Whether a record has the first piece of a tile, and so the others.
+    fn is_on_disk(&self, array: u32, plan: &TilePlan) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let Some(first) = plan.slots.iter().position(|&slot| is_held(slot)) else { return false };
+        let grid = self.arrays[array as usize].pieces.piece_grid();
+        let piece = plan.hull.positions().nth(first).map(|indices| ravel(&indices, grid));
+        piece.is_some_and(|piece| !disk.kept(array, piece, &[plan.tile]).is_empty())
     }
 
     /// Builds the tiles of a job one after the other, each on all threads, and answers the reads parked at them.
@@ -103,8 +116,21 @@ impl Engine {
             for failure in &outcome.failures {
                 self.journal.record(failure.error.to_string());
             }
+            // Before its readers go on, or one that comes just then might find it in neither place.
+            self.keep(array, &outcome);
             self.land(array, &outcome);
+            if let Some(disk) = &self.disk {
+                disk.await_room();
+            }
             seams.extend(outcome.seams);
+        }
+    }
+
+    /// Has a tile that is whole written to disk.
+    fn keep(&self, array: u32, outcome: &Outcome) {
+        if let (Some(disk), Some(tile), []) = (&self.disk, &outcome.built, &outcome.failures[..]) {
+            let (id, tile, seams) = (outcome.tile, Arc::clone(tile), outcome.seams.clone());
+            disk.keep(Built { array, id, tile, seams });
         }
     }
 
@@ -142,7 +168,7 @@ impl Engine {
             }
         }
         let tile = Arc::new(Tile::new(plan.tile, plan.hull, slots, bytes, tile_ticket, prepared));
-        self.cache.insert(Key::Tile(array_idx, plan.tile), super::Entry::Tile(Arc::clone(&tile)));
+        self.cache.insert(Key::Tile(array_idx, plan.tile), Entry::Tile(Arc::clone(&tile)));
         Outcome { tile: plan.tile, built: Some(tile), seams, failures, panicked: false }
     }
 
@@ -151,13 +177,15 @@ impl Engine {
         let array = &self.arrays[array_idx as usize];
         let key = Key::Seam(array_idx, piece);
         let _gate = lock(&self.seam_gate);
-        if let Some(super::Entry::Seam(seam)) = self.cache.get(&key) {
+        if let Some(Entry::Seam(seam)) = self.held(&key) {
             return seam;
         }
         let n_bytes = array.pieces.region_bytes(&array.pieces.piece_region(piece));
-        let bytes = filled(n_bytes as usize, array.fill()).into_boxed_slice();
-        let seam = Arc::new(Seam::new(needed.to_vec(), bytes, ticket.split(n_bytes + ENTRY_BYTES)));
-        self.cache.insert(key, super::Entry::Seam(Arc::clone(&seam)));
+        // What its other tiles have placed may have left memory, but not the disk.
+        let (done, bytes) = (self.disk.as_ref().and_then(|disk| disk.seam(array_idx, piece, needed)))
+            .unwrap_or_else(|| (Vec::new(), filled(n_bytes as usize, array.fill()).into_boxed_slice()));
+        let seam = Arc::new(Seam::new(needed.to_vec(), done, bytes, ticket.split(n_bytes + ENTRY_BYTES)));
+        self.cache.insert(key, Entry::Seam(Arc::clone(&seam)));
         seam
     }
 
@@ -201,7 +229,7 @@ fn targets<'a>(
                 }
                 return Some(Target::Tile(Mutex::new(piece)));
             }
-            let seam = by_piece.get(&crate::geometry::ravel(&indices, array.pieces.piece_grid()))?;
+            let seam = by_piece.get(&ravel(&indices, array.pieces.piece_grid()))?;
             seam.lacks(tile).then_some(Target::Seam(&seam.open))
         })
         .collect()

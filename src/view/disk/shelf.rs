@@ -1,0 +1,219 @@
+//! Records of tiles: one section for each piece of the tile's hull, in C order.
+//!
+//! A piece that lies in the tile whole is the section. A seam is kept by each tile that has a part in it, in the state
+//! in which it was then: its bytes, the tiles that had placed their parts, and the version of the source files of the
+//! whole piece, since those are more than the tile's own.
+
+use super::super::array::Rechunked;
+use super::super::journal::Journal;
+use super::super::tile::{Seam, Tile, hull, is_held, place_in};
+use super::keys::{self, Keys};
+use crate::cache::disk::{DiskCache, DiskError, Record, Sink};
+use crate::geometry::{Placement, Region, TileId, ravel};
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+const TILE_BYTES: u64 = size_of::<u64>() as u64;
+const VERSION_BYTES: u64 = size_of::<u128>() as u64;
+/// Copied at a time to a record.
+const COPY_BYTES: u64 = 128 << 10;
+
+/// The records of one view.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    pub(super) records: DiskCache,
+    arrays: Arc<Vec<Rechunked>>,
+    keys: Keys,
+    pub(super) journal: Arc<Journal>,
+}
+
+/// A tile to be kept, with the seams that it has a part in.
+#[derive(Debug)]
+pub(in crate::view) struct Built {
+    pub(in crate::view) array: u32,
+    pub(in crate::view) id: TileId,
+    pub(in crate::view) tile: Arc<Tile>,
+    pub(in crate::view) seams: Vec<(u64, Arc<Seam>)>,
+}
+
+/// A record, and the section of a piece in it.
+struct Found {
+    record: Arc<Record>,
+    section: u64,
+}
+
+impl Shelf {
+    pub(super) fn new(records: DiskCache, root: &Path, arrays: Arc<Vec<Rechunked>>, journal: Arc<Journal>) -> Self {
+        Shelf { records, keys: Keys::new(root, arrays.len()), arrays, journal }
+    }
+
+    /// Appends a part of a piece to `out`, if a record has it.
+    pub(super) fn read(&self, array_idx: u32, placed: &Placement, out: &mut Vec<u8>) -> bool {
+        let tiles = self.arrays[array_idx as usize].tiles_of(placed.piece).unwrap_or_default();
+        let is_seam = tiles.len() > 1;
+        let has = tiles.iter().any(|&tile| {
+            let Some(found) = self.find(array_idx, tile, placed.piece) else { return false };
+            if is_seam && self.done(array_idx, placed.piece, &found).is_none_or(|done| !is_complete(&tiles, &done)) {
+                return false;
+            }
+            let range = (placed.offset_bytes, placed.len_bytes);
+            self.noted(self.records.read(&found.record, found.section, range, out)) == Some(true)
+        });
+        if has {
+            self.records.totals.hits.fetch_add(1, Relaxed);
+            self.records.totals.read_bytes.fetch_add(placed.len_bytes, Relaxed);
+        }
+        has
+    }
+
+    /// Those of the `tiles` that a piece draws on whose parts need not be built.
+    pub(super) fn kept(&self, array_idx: u32, piece: u64, tiles: &[TileId]) -> Vec<TileId> {
+        let [tile] = *tiles else { return self.best(array_idx, piece, tiles).map_or_else(Vec::new, |(done, _)| done) };
+        let found = self.find(array_idx, tile, piece);
+        let bytes = found.and_then(|found| self.noted(self.records.section_bytes(&found.record, found.section)));
+        if bytes > Some(0) { vec![tile] } else { Vec::new() }
+    }
+
+    /// The furthest state of a seam: the tiles that have placed their parts, and the bytes.
+    pub(super) fn seam(&self, array_idx: u32, piece: u64, tiles: &[TileId]) -> Option<(Vec<TileId>, Box<[u8]>)> {
+        let (done, found) = self.best(array_idx, piece, tiles)?;
+        let len = self.piece_bytes(array_idx, piece);
+        let mut bytes = Vec::with_capacity(len as usize);
+        let is_read = self.noted(self.records.read(&found.record, found.section, (0, len), &mut bytes)) == Some(true);
+        is_read.then(|| (done, bytes.into_boxed_slice()))
+    }
+
+    fn best(&self, array_idx: u32, piece: u64, tiles: &[TileId]) -> Option<(Vec<TileId>, Found)> {
+        let states = tiles.iter().filter_map(|&tile| {
+            let found = self.find(array_idx, tile, piece)?;
+            Some((self.done(array_idx, piece, &found)?, found))
+        });
+        states.max_by_key(|(done, _)| done.len())
+    }
+
+    /// The record of a tile, and where in it a piece is.
+    fn find(&self, array_idx: u32, tile: TileId, piece: u64) -> Option<Found> {
+        let array = &self.arrays[array_idx as usize];
+        let share = array.known_tiling()?.share(tile);
+        let section = place_in(&hull(array, &share), array, piece)?;
+        let name = self.keys.name(array_idx, array, tile)?;
+        let version = || keys::version(array, &keys::files_of_share(array, &share)).ok();
+        let record = self.noted(self.records.find(name, version))??;
+        Some(Found { record, section })
+    }
+
+    /// The tiles whose parts a seam on disk has; `None` where it is not there, or of another version.
+    fn done(&self, array_idx: u32, piece: u64, found: &Found) -> Option<Vec<TileId>> {
+        let array = &self.arrays[array_idx as usize];
+        let from = self.piece_bytes(array_idx, piece);
+        let section_bytes = self.noted(self.records.section_bytes(&found.record, found.section))?;
+        let trailer_bytes = section_bytes.checked_sub(from).filter(|&bytes| bytes > VERSION_BYTES)?;
+        let mut trailer = Vec::with_capacity(trailer_bytes as usize);
+        self.noted(self.records.read(&found.record, found.section, (from, trailer_bytes), &mut trailer))?;
+        let (tiles, version) = trailer.split_at((trailer_bytes - VERSION_BYTES) as usize);
+        let expected = keys::version(array, &keys::files_of_piece(array, piece)).ok()?;
+        let (tiles, _) = tiles.as_chunks();
+        (*version == expected.to_le_bytes())
+            .then(|| tiles.iter().map(|tile| TileId(u64::from_le_bytes(*tile))).collect())
+    }
+
+    /// Writes the record of a tile. Nothing is written that this mount could not tell from a later state of the source.
+    pub(super) fn write(&self, built: &Built) -> Result<(), DiskError> {
+        let array = &self.arrays[built.array as usize];
+        let (Some(tiling), Some(name)) = (array.known_tiling(), self.keys.name(built.array, array, built.id)) else {
+            return Ok(());
+        };
+        let files = keys::files_of_share(array, &tiling.share(built.id));
+        let Some(version) = self.version_to_keep(array, &files) else { return Ok(()) };
+        let Tile { hull, slots, bytes, .. } = &*built.tile;
+        let seams: HashMap<u64, (&Seam, Vec<u8>)> = built
+            .seams
+            .iter()
+            .filter_map(|(piece, seam)| Some((*piece, (&**seam, self.trailer(array, *piece, seam)?))))
+            .collect();
+        // What this build left out, the record that it replaces may have.
+        let old = self.noted(self.records.find(name, || Some(version))).flatten();
+        let mut by_section = HashMap::new();
+        let mut lens = Vec::with_capacity(slots.len());
+        for (section, indices) in hull.positions().enumerate() {
+            let piece_bytes = array.pieces.region_bytes(&array.pieces.piece_region_at(&indices));
+            lens.push(if is_held(slots[section]) {
+                piece_bytes
+            } else if let Some(seam) = seams.get(&ravel(&indices, array.pieces.piece_grid())) {
+                by_section.insert(section, seam);
+                piece_bytes + seam.1.len() as u64
+            } else if let Some(old) = &old {
+                self.noted(self.records.section_bytes(old, section as u64)).unwrap_or(0)
+            } else {
+                0
+            });
+        }
+        self.records.write(name, version, &lens, &mut |section, sink| {
+            if is_held(slots[section]) {
+                let start = slots[section] as usize;
+                return sink(&bytes[start..start + lens[section] as usize]);
+            }
+            match (by_section.get(&section), &old) {
+                (Some((seam, trailer)), _) => {
+                    let len = lens[section] - trailer.len() as u64;
+                    // In parts: a disk that hangs must not do so with a seam that builders wait for.
+                    in_parts(len, sink, |from, len, part| {
+                        seam.copy_now(from as usize..(from + len) as usize, part);
+                        true
+                    })?;
+                    sink(trailer)
+                }
+                (None, Some(old)) => in_parts(lens[section], sink, |from, len, part| {
+                    self.noted(self.records.read(old, section as u64, (from, len), part)) == Some(true)
+                }),
+                (None, None) => Ok(()),
+            }
+        })
+    }
+
+    /// What follows a seam's bytes in its section: the tiles that have placed their parts, and the version.
+    fn trailer(&self, array: &Rechunked, piece: u64, seam: &Seam) -> Option<Vec<u8>> {
+        let done = seam.done();
+        let version = self.version_to_keep(array, &keys::files_of_piece(array, piece)).filter(|_| !done.is_empty())?;
+        let mut trailer = Vec::with_capacity(done.len() * TILE_BYTES as usize + VERSION_BYTES as usize);
+        trailer.extend(done.iter().flat_map(|tile| tile.0.to_le_bytes()));
+        trailer.extend(version.to_le_bytes());
+        Some(trailer)
+    }
+
+    /// The version of source files, where it tells their state from any to come.
+    fn version_to_keep(&self, array: &Rechunked, files: &Region) -> Option<u128> {
+        let version = keys::version(array, files).ok()?;
+        (!array.any_young(files)).then_some(version)
+    }
+
+    fn piece_bytes(&self, array_idx: u32, piece: u64) -> u64 {
+        let pieces = &self.arrays[array_idx as usize].pieces;
+        pieces.region_bytes(&pieces.piece_region(piece))
+    }
+
+    /// Enters a failure in the journal: a reader does not learn of it, since what is not on disk is built.
+    fn noted<T>(&self, result: Result<T, DiskError>) -> Option<T> {
+        result.inspect_err(|error| self.journal.record(format!("disk cache: {error}"))).ok()
+    }
+}
+
+/// Hands `len` bytes on, a part at a time; `get` appends a part, or says that it cannot.
+fn in_parts(len: u64, sink: Sink<'_>, get: impl Fn(u64, u64, &mut Vec<u8>) -> bool) -> io::Result<()> {
+    let mut part = Vec::new();
+    for from in (0..len).step_by(COPY_BYTES as usize) {
+        part.clear();
+        if !get(from, COPY_BYTES.min(len - from), &mut part) {
+            return Err(io::Error::other("the record to be replaced cannot be read"));
+        }
+        sink(&part)?;
+    }
+    Ok(())
+}
+
+fn is_complete(tiles: &[TileId], done: &[TileId]) -> bool {
+    tiles.iter().all(|tile| done.contains(tile))
+}
