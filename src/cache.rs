@@ -128,11 +128,6 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Cache<K, V> {
         }
     }
 
-    /// Whether there is such an entry; its place in line stays.
-    pub fn contains(&self, key: &K) -> bool {
-        self.lock().entries.contains(key)
-    }
-
     /// Makes an entry the first to be evicted.
     pub fn demote(&self, key: &K) {
         self.lock().entries.demote(key);

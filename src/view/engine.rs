@@ -16,7 +16,7 @@ use super::journal::Journal;
 use super::tile::{Delivered, Seam, Tile};
 use crate::cache::Cache;
 use crate::cache::disk::DiskCache;
-use crate::geometry::{Region, TileId};
+use crate::geometry::TileId;
 use crate::source::{Counters, SourceError};
 use crate::synthesis::Slots;
 use ahead::Ahead;
@@ -260,8 +260,8 @@ impl Engine {
 
     /// Parks a read at the tiles that it lacks, and sets those going that nobody builds yet.
     fn park(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState) -> Result<(), (Reply, SourceError)> {
-        let array = &self.arrays[read.array as usize];
-        let mut lacking: Vec<(TileId, Region)> = Vec::new();
+        // Each tile with a piece for which it is lacking.
+        let mut lacking: Vec<(TileId, u64)> = Vec::new();
         let mut wanted = Vec::new();
         // What comes too early is evicted again: where that happened, ask for the tiles of one part at a time. Their
         // requests then follow each other, and nobody else's makes room in between.
@@ -272,25 +272,15 @@ impl Engine {
                 break;
             }
             wanted.push(placed.piece);
-            let found = match (array.tiles_of(placed.piece), self.find(read.array, placed.piece, None)) {
-                (Ok(tiles), Ok(found)) => (tiles, found),
-                (Err(error), _) | (_, Err(error)) => return Err((state.reply, error)),
-            };
-            let region = array.pieces.piece_region(placed.piece).clipped(&array.array.source.shape);
-            let kept = match (&found.1, &self.disk) {
-                (Found::Nothing, Some(disk)) => disk.kept(read.array, placed.piece, &found.0),
-                _ => Vec::new(),
-            };
-            for tile in found.0 {
-                let is_lacking = match &found.1 {
-                    Found::Seam(seam) => seam.lacks(tile),
-                    // A tile that lacks the piece was built while its source could not be read: try again.
-                    Found::Tile(built) => built.piece(array, placed.piece, 0, 0).is_none(),
-                    Found::Nothing => !kept.contains(&tile),
-                };
-                if is_lacking && lacking.iter().all(|(known, _)| *known != tile) {
-                    lacking.push((tile, region.clone()));
+            match self.lacking(read.array, placed.piece) {
+                Ok(tiles) => {
+                    for tile in tiles {
+                        if lacking.iter().all(|(known, _)| *known != tile) {
+                            lacking.push((tile, placed.piece));
+                        }
+                    }
                 }
+                Err(error) => return Err((state.reply, error)),
             }
         }
         if lacking.is_empty() {
@@ -306,9 +296,9 @@ impl Engine {
         {
             let mut flights = lock(&self.flights);
             read.outstanding.store(lacking.len(), std::sync::atomic::Ordering::Release);
-            for (tile, region) in lacking {
+            for (tile, piece) in lacking {
                 let flight = flights.entry((read.array, tile)).or_insert_with(|| {
-                    mine.push((tile, region));
+                    mine.push((tile, piece));
                     Flight::default()
                 });
                 flight.parked.push(Arc::clone(read));
@@ -318,8 +308,32 @@ impl Engine {
         if is_late {
             self.ahead.is_late(read.array);
         }
-        self.start(read.array, mine, &wanted);
+        // Tiles are kept before their flights end: whatever landed between the first look and now is there.
+        let still_lacking =
+            |(tile, piece): &(TileId, u64)| self.lacking(read.array, *piece).is_ok_and(|tiles| tiles.contains(tile));
+        let (lacking, landed): (Vec<_>, Vec<_>) = mine.into_iter().partition(still_lacking);
+        self.start(read.array, lacking, &wanted);
+        for (tile, _) in landed {
+            self.land(read.array, &Outcome::of_nothing(tile));
+        }
         Ok(())
+    }
+
+    /// Those of the tiles that a piece draws on which are neither in memory nor on disk.
+    fn lacking(&self, array_idx: u32, piece: u64) -> Result<Vec<TileId>, SourceError> {
+        let array = &self.arrays[array_idx as usize];
+        let (mut tiles, found) = (array.tiles_of(piece)?, self.find(array_idx, piece, None)?);
+        let kept = match (&found, &self.disk) {
+            (Found::Nothing, Some(disk)) => disk.kept(array_idx, piece, &tiles),
+            _ => Vec::new(),
+        };
+        tiles.retain(|tile| match &found {
+            Found::Seam(seam) => seam.lacks(*tile),
+            // A tile that lacks the piece was built while its source could not be read: try again.
+            Found::Tile(built) => built.piece(array, piece, 0, 0).is_none(),
+            Found::Nothing => !kept.contains(tile),
+        });
+        Ok(tiles)
     }
 
     /// Notes that `len_bytes` of a tile went to a reader.

@@ -129,13 +129,22 @@ impl Shelf {
         let files = keys::files_of_share(array, &tiling.share(built.id));
         let Some(version) = self.version_to_keep(array, &files) else { return Ok(()) };
         let Tile { hull, slots, bytes, .. } = &*built.tile;
+        // What this build left out, the record that it replaces may have; and a seam further on, where another mount has
+        // built the tile meanwhile.
+        let old = self.noted(self.records.find(name, || Some(version))).flatten();
+        let is_behind = |piece: u64, seam: &Seam| {
+            let found = old.as_ref().zip(place_in(hull, array, piece));
+            let done = found.and_then(|(record, section)| {
+                self.done(built.array, piece, &Found { record: Arc::clone(record), section })
+            });
+            done.is_some_and(|done| done.len() > seam.done().len())
+        };
         let seams: HashMap<u64, (&Seam, Vec<u8>)> = built
             .seams
             .iter()
+            .filter(|(piece, seam)| !is_behind(*piece, seam))
             .filter_map(|(piece, seam)| Some((*piece, (&**seam, self.trailer(array, *piece, seam)?))))
             .collect();
-        // What this build left out, the record that it replaces may have.
-        let old = self.noted(self.records.find(name, || Some(version))).flatten();
         let mut by_section = HashMap::new();
         let mut lens = Vec::with_capacity(slots.len());
         for (section, indices) in hull.positions().enumerate() {

@@ -28,11 +28,14 @@ pub(in crate::view) struct Ahead {
     pub(in crate::view) wasted: AtomicU64,
 }
 
-/// The last first touches, and how far ahead to go.
+/// The last first touches, where they lead, and how far ahead to go.
 #[derive(Debug, Default)]
 struct Window {
     touched: VecDeque<TileId>,
+    course: Option<Course>,
     depth: u64,
+    /// Somebody is about to prepare tiles, and will look here again.
+    is_queued: bool,
 }
 
 /// A tile that was prepared, until it is read or given up.
@@ -55,19 +58,33 @@ impl Ahead {
         })
     }
 
-    /// Notes the first touch of `tile` in a grid of tiles; returns those to prepare, nearest first.
-    pub(super) fn touched(&self, array: u32, tile: TileId, tile_bytes: u64, grid: &[u64]) -> Vec<TileId> {
+    /// Notes the first touch of `tile` in a grid of tiles. `true` where tiles are to be prepared now, and nobody is about
+    /// to do that.
+    pub(super) fn touched(&self, array: u32, tile: TileId, tile_bytes: u64, grid: &[u64]) -> bool {
         let mut window = self.window(array);
         if window.touched.contains(&tile) {
-            return Vec::new();
+            return false;
         }
         window.touched.push_back(tile);
         if window.touched.len() > EVIDENCE {
             window.touched.pop_front();
         }
-        let Some(course) = Course::of(&window.touched, grid) else { return Vec::new() };
+        window.course = Course::of(&window.touched, grid);
         window.depth = window.depth.max((START_BYTES / tile_bytes.max(1)).clamp(1, MAX_DEPTH));
+        window.course.is_some() && !std::mem::replace(&mut window.is_queued, true)
+    }
+
+    /// The tiles to prepare, nearest first: of these, the first that is not there.
+    pub(super) fn wanted(&self, array: u32, grid: &[u64]) -> Vec<TileId> {
+        let mut window = self.window(array);
+        window.is_queued = false;
+        let Some(course) = &window.course else { return Vec::new() };
         (1..=window.depth).map_while(|nth| course.ahead(nth, grid)).collect()
+    }
+
+    /// A tile was prepared: `true` where more may follow, and nobody is about to do that.
+    pub(super) fn goes_on(&self, array: u32) -> bool {
+        !std::mem::replace(&mut self.window(array).is_queued, true)
     }
 
     /// A reader waits for a tile that is being prepared.
@@ -114,6 +131,7 @@ impl Drop for Prepared {
             let mut window = self.ahead.window(self.array);
             window.depth /= 2;
             window.touched.clear();
+            window.course = None;
         }
     }
 }
@@ -171,7 +189,8 @@ mod tests {
     fn prepared(ahead: &Ahead, tiles: &[u64]) -> Vec<u64> {
         let mut found = Vec::new();
         for &tile in tiles {
-            found = ahead.touched(0, TileId(tile), LARGE, &GRID).iter().map(|tile| tile.0).collect();
+            ahead.touched(0, TileId(tile), LARGE, &GRID);
+            found = ahead.wanted(0, &GRID).iter().map(|tile| tile.0).collect();
         }
         found
     }
@@ -210,9 +229,9 @@ mod tests {
     #[test]
     fn small_tiles_are_prepared_by_the_amount() {
         let ahead = Ahead::new(1, u64::MAX);
-        for tile in [0, 1] {
-            ahead.touched(0, TileId(tile), 1 << 20, &GRID);
-        }
-        assert_eq!(ahead.touched(0, TileId(2), 1 << 20, &GRID).len(), 8);
+        let touched = [0, 1, 2, 3].map(|tile| ahead.touched(0, TileId(tile), 1 << 20, &GRID));
+        assert_eq!(touched, [false, false, true, false], "one is about to prepare them");
+        assert_eq!(ahead.wanted(0, &GRID).len(), 8);
+        assert!(ahead.goes_on(0) && !ahead.goes_on(0));
     }
 }

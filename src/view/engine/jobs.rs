@@ -16,12 +16,13 @@ use std::time::Instant;
 
 impl Engine {
     /// Asks for memory for `tiles`, in jobs that fit, and builds them when it is granted.
-    pub(super) fn start(self: &Arc<Self>, array_idx: u32, tiles: Vec<(TileId, Region)>, wanted: &[u64]) {
+    pub(super) fn start(self: &Arc<Self>, array_idx: u32, tiles: Vec<(TileId, u64)>, wanted: &[u64]) {
         let array = &self.arrays[array_idx as usize];
         let max_job_bytes = self.cache.capacity_bytes() / 2;
         let mut job: Vec<TilePlan> = Vec::new();
         let mut job_bytes = 0;
-        for (tile, near) in tiles {
+        for (tile, piece) in tiles {
+            let near = array.pieces.piece_region(piece).clipped(&array.array.source.shape);
             let plan = || TilePlan::new(array, tile, &near, wanted, max_job_bytes / 4);
             // The flight has begun: even a panic must end it, or its reads wait for ever.
             let Ok(plan) = catch_unwind(AssertUnwindSafe(plan)) else {
@@ -39,10 +40,7 @@ impl Engine {
                 }
                 Err(error) => {
                     let failure = Failure { region: near, error: Arc::new(error) };
-                    self.land(
-                        array_idx,
-                        &Outcome { tile, built: None, seams: Vec::new(), failures: vec![failure], panicked: false },
-                    );
+                    self.land(array_idx, &Outcome { failures: vec![failure], ..Outcome::of_nothing(tile) });
                 }
             }
         }
@@ -59,35 +57,66 @@ impl Engine {
         });
     }
 
-    /// Prepares the tiles that the reader of `tile` is likely to ask for next, when nobody waits for anything else.
+    /// Prepares the tiles that the reader of `tile` is likely to ask for next, while nobody waits for anything else.
     pub(super) fn look_ahead(self: &Arc<Self>, array_idx: u32, tile: &Tile) {
         let Some(tiling) = self.arrays[array_idx as usize].known_tiling() else { return };
-        for next in self.ahead.touched(array_idx, tile.id, tile.bytes.len() as u64, &tiling.grid()) {
-            let engine = Arc::clone(self);
-            self.builders.submit_likely(Box::new(move || engine.prepare(array_idx, next)));
+        if self.ahead.touched(array_idx, tile.id, tile.bytes.len() as u64, &tiling.grid()) {
+            self.submit_prepare(array_idx);
         }
     }
 
-    /// Builds a tile that nobody has asked for yet; only tries, for memory as for everything else.
-    fn prepare(self: &Arc<Self>, array_idx: u32, tile: TileId) {
+    fn submit_prepare(self: &Arc<Self>, array_idx: u32) {
+        let engine = Arc::clone(self);
+        self.builders.submit_likely(Box::new(move || {
+            let Some(tiling) = engine.arrays[array_idx as usize].known_tiling() else { return };
+            let wanted = engine.ahead.wanted(array_idx, &tiling.grid());
+            let Some(next) = wanted.into_iter().find(|tile| !engine.is_there(array_idx, *tile)) else { return };
+            // One at a time: whoever waits for a tile goes first.
+            if engine.prepare(array_idx, next).is_some() && engine.ahead.goes_on(array_idx) {
+                engine.submit_prepare(array_idx);
+            }
+        }));
+    }
+
+    /// Whether a tile is in memory or on its way.
+    fn is_there(&self, array: u32, tile: TileId) -> bool {
+        self.held(&Key::Tile(array, tile)).is_some() || lock(&self.flights).contains_key(&(array, tile))
+    }
+
+    /// Builds a tile that nobody has asked for yet; only tries, for memory as for everything else. `None` where there
+    /// is no room for it.
+    fn prepare(self: &Arc<Self>, array_idx: u32, tile: TileId) -> Option<()> {
         let array = &self.arrays[array_idx as usize];
-        if self.cache.contains(&Key::Tile(array_idx, tile)) {
-            return;
+        let near = array.known_tiling()?.share(tile).coverage;
+        // No reader comes to a tile that holds nothing; the grid may have some.
+        if near.is_empty() {
+            return None;
         }
-        let Some(tiling) = array.known_tiling() else { return };
-        let near = tiling.share(tile).coverage;
-        let Ok(plan) = TilePlan::new(array, tile, &near, &[], self.cache.capacity_bytes() / 8) else { return };
+        let plan = TilePlan::new(array, tile, &near, &[], self.cache.capacity_bytes() / 8).ok()?;
         if self.is_on_disk(array_idx, &plan) {
-            return;
+            return None;
         }
-        let Some(prepared) = self.ahead.prepare(array_idx, plan.ticket_bytes()) else { return };
-        let Some(ticket) = self.cache.try_request(plan.ticket_bytes()) else { return prepared.withdraw() };
+        let prepared = self.ahead.prepare(array_idx, plan.ticket_bytes())?;
+        let Some(ticket) = self.cache.try_request(plan.ticket_bytes()) else {
+            prepared.withdraw();
+            return None;
+        };
         match lock(&self.flights).entry((array_idx, tile)) {
             // Somebody was faster.
-            hash_map::Entry::Occupied(_) => return prepared.withdraw(),
+            hash_map::Entry::Occupied(_) => {
+                prepared.withdraw();
+                return Some(());
+            }
             hash_map::Entry::Vacant(flight) => drop(flight.insert(Flight { parked: Vec::new(), is_ahead: true })),
         };
-        self.run(array_idx, vec![plan], ticket, Some(prepared));
+        if self.held(&Key::Tile(array_idx, tile)).is_some() {
+            // It came between the two looks; whoever has parked meanwhile finds it.
+            prepared.withdraw();
+            self.land(array_idx, &Outcome::of_nothing(tile));
+        } else {
+            self.run(array_idx, vec![plan], ticket, Some(prepared));
+        }
+        Some(())
     }
 
     /// Whether a record has the first piece of a tile, and so the others.
@@ -190,7 +219,7 @@ impl Engine {
     }
 
     /// Ends a flight, and lets the reads go on that waited for nothing else.
-    fn land(self: &Arc<Self>, array: u32, outcome: &Outcome) {
+    pub(super) fn land(self: &Arc<Self>, array: u32, outcome: &Outcome) {
         let flight = lock(&self.flights).remove(&(array, outcome.tile)).unwrap_or_default();
         for read in flight.parked {
             if read.outstanding.fetch_sub(1, AcqRel) == 1 {

@@ -61,8 +61,12 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    pub(super) fn of_nothing(tile: TileId) -> Self {
+        Outcome { tile, built: None, seams: Vec::new(), failures: Vec::new(), panicked: false }
+    }
+
     pub(super) fn of_panic(tile: TileId) -> Self {
-        Outcome { tile, built: None, seams: Vec::new(), failures: Vec::new(), panicked: true }
+        Outcome { panicked: true, ..Outcome::of_nothing(tile) }
     }
 }
 
