@@ -91,6 +91,11 @@ impl Pieces {
         Region { start, end }
     }
 
+    /// Start and end of the pieces at `idx` of one axis of the piece grid, padding included.
+    pub fn interval(&self, axis: usize, idx: u64) -> (u64, u64) {
+        self.axes[axis].interval(idx)
+    }
+
     /// Bytes of a piece of that (unclipped) region.
     pub fn region_bytes(&self, region: &Region) -> u64 {
         region.n_elems().saturating_mul(self.item_bytes)

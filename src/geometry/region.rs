@@ -75,6 +75,28 @@ impl Region {
         Region { start, end }
     }
 
+    /// Calls `visit` with every position in it, in C order: [`Self::positions`] without an allocation for each.
+    pub fn for_each(&self, mut visit: impl FnMut(&[u64])) {
+        if self.is_empty() {
+            return;
+        }
+        let mut at = self.start.clone();
+        loop {
+            visit(&at);
+            let goes_on = (0..at.len()).rev().any(|axis| {
+                at[axis] += 1;
+                let is_inside = at[axis] < self.end[axis];
+                if !is_inside {
+                    at[axis] = self.start[axis];
+                }
+                is_inside
+            });
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
     /// Every position in it, in C order.
     pub fn positions(&self) -> Positions<'_> {
         let next = if self.is_empty() { None } else { Some(self.start.clone()) };
@@ -116,6 +138,12 @@ mod tests {
         let region = Region { start: vec![1, 4], end: vec![3, 6] };
         let all: Vec<_> = region.positions().collect();
         assert_eq!(all, [[1, 4], [1, 5], [2, 4], [2, 5]]);
+        let mut visited = Vec::new();
+        region.for_each(|at| visited.push(at.to_vec()));
+        assert_eq!(visited, all);
+        Region { start: vec![1, 4], end: vec![3, 4] }.for_each(|_| unreachable!("it is empty"));
+        Region { start: vec![], end: vec![] }.for_each(|at| visited.push(at.to_vec()));
+        assert_eq!(visited.len(), 5, "of no axes there is one position");
         assert_eq!(Region { start: vec![1, 4], end: vec![3, 4] }.positions().count(), 0);
         assert_eq!(Region { start: vec![], end: vec![] }.positions().count(), 1, "a scalar has one position");
     }

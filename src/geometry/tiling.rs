@@ -182,6 +182,15 @@ impl Tiling {
         LeafShare { leaves, coverage: coverage.intersect(&region), segment: Some((start, end)) }
     }
 
+    /// Whether the tile of `share` alone holds all of a piece at `indices`, as far as that can be told at a glance.
+    pub fn holds(&self, share: &LeafShare, pieces: &super::Pieces, indices: &[u64]) -> bool {
+        share.segment.is_none()
+            && indices.iter().enumerate().all(|(axis, &idx)| {
+                let (start, end) = pieces.interval(axis, idx);
+                start >= share.coverage.start[axis] && end.min(self.shape[axis]) <= share.coverage.end[axis]
+            })
+    }
+
     /// Origin of a leaf in the array, and the boxes (leaf coordinates, inside the array) that the tile takes of it.
     pub fn boxes(&self, share: &LeafShare, leaf: &[u64]) -> (Vec<u64>, Vec<Region>) {
         let cell = Region::of_cell(leaf, &self.leaf_shape);

@@ -24,6 +24,7 @@ pub(super) use ahead::Prepared;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use under_way::{Flight, Flights, Outcome, Read, ReadState, Totals};
 
 /// How often in a row a read may find that what was built for it has been evicted before it could use any of it.
@@ -357,7 +358,9 @@ impl Engine {
             Ok(bytes) => self.totals.reply_bytes.fetch_add(bytes.len() as u64, Relaxed),
             Err(_) => self.totals.failed.fetch_add(1, Relaxed),
         };
+        let began = Instant::now();
         reply(bytes);
+        self.totals.reply_ns.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
     }
 }
 

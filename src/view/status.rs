@@ -20,6 +20,8 @@ impl View {
             "tiles_built": totals.tiles.load(Relaxed),
             "build_ns": totals.build_ns.load(Relaxed),
             "tiles_prepared": { "read": self.engine.ahead.used.load(Relaxed), "unread": self.engine.ahead.wasted.load(Relaxed) },
+            "copy_ns": totals.copy_ns.load(Relaxed),
+            "reply_ns": totals.reply_ns.load(Relaxed),
             "reply_bytes": totals.reply_bytes.load(Relaxed),
             "source_counts": self.engine.counters.values(),
             "cache": self.engine.cache.usage(),

@@ -53,9 +53,15 @@ impl TilePlan {
             bytes: 0,
             seam_bytes: 0,
         };
+        plan.slots.reserve_exact(plan.hull.n_elems() as usize);
         for indices in plan.hull.positions() {
             let region = pieces.piece_region_at(&indices);
             let bytes = pieces.region_bytes(&region);
+            if tiling.holds(&plan.share, pieces, &indices) {
+                plan.slots.push(plan.bytes);
+                plan.bytes += bytes;
+                continue;
+            }
             let tiles = tiling.tiles_of(&region);
             let mut slot = NO_SLOT;
             if tiles == [tile] {

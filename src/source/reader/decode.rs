@@ -8,6 +8,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 
+/// A Blosc leaf up to here is read at once: less than what the other requests would cost.
+const SMALL_BYTES: u64 = 64 << 10;
+/// Of a longer one, header and most block tables: a page is no dearer than a few bytes of it.
+const HEAD_BYTES: u64 = 4 << 10;
+
 impl ArrayReader {
     /// Decodes elements `range` of the leaf whose encoded bytes lie at `offset..offset + len` of `opened`.
     pub(super) fn read_encoded(
@@ -37,14 +42,16 @@ impl ArrayReader {
                 Err(self.corrupt(file, format!("{len} encoded bytes for a chunk of {}", self.leaf_bytes)))
             }
             LeafCodec::Blosc(_) if len >= HEADER_BYTES as u64 => {
-                let mut raw = [0; HEADER_BYTES];
-                self.pread(opened, file, offset, &mut raw)?;
-                let header = self.header(&raw, len).map_err(|why| self.corrupt(file, why))?;
+                let mut head = vec![0; if len <= SMALL_BYTES { len } else { HEAD_BYTES } as usize];
+                self.pread(opened, file, offset, &mut head)?;
+                let Some(raw) = head.first_chunk() else { return Err(self.corrupt(file, "it ends early".into())) };
+                let header = self.header(raw, len).map_err(|why| self.corrupt(file, why))?;
+                let encoded = Headed { opened, file, offset, head };
                 if header.is_stored() {
                     self.count_decoded(header.touched(start, end).count() as u64, end - start);
-                    return self.pread(opened, file, offset + HEADER_BYTES as u64 + start, out);
+                    return self.fetch(&encoded, HEADER_BYTES as u64 + start, out);
                 }
-                self.read_blosc(opened, file, offset, &header, (start, end), out)
+                self.read_blosc(&encoded, &header, (start, end), out)
             }
             LeafCodec::Stream(format, after) => {
                 let mut span = Span { opened, at: offset, end: offset + len, counters: &self.counters };
@@ -84,16 +91,15 @@ impl ArrayReader {
     /// Decodes the blocks that hold decoded bytes `start..end` of a Blosc chunk.
     fn read_blosc(
         &self,
-        opened: &File,
-        file: &[u64],
-        offset: u64,
+        encoded: &Headed<'_>,
         header: &Header,
         (start, end): (u64, u64),
         out: &mut [u8],
     ) -> Result<(), SourceError> {
+        let file = encoded.file;
         let wanted = header.touched(start, end);
         let mut table = vec![0; 4 * header.n_blocks() as usize];
-        self.pread(opened, file, offset + HEADER_BYTES as u64, &mut table)?;
+        self.fetch(encoded, HEADER_BYTES as u64, &mut table)?;
         let blocks = header.locate(&table, &wanted).map_err(|why| self.corrupt(file, why))?;
         let mut miniature = header.miniature(&blocks);
         let mut block = 0;
@@ -107,7 +113,7 @@ impl ArrayReader {
             }
             let at = miniature.len();
             miniature.resize(at + (run_end - run_start) as usize, 0);
-            self.pread(opened, file, offset + run_start, &mut miniature[at..])?;
+            self.fetch(encoded, run_start, &mut miniature[at..])?;
         }
         let part = header.decoded(&wanted);
         let decoded = self.codec.decode(miniature, part.end - part.start).map_err(|why| self.corrupt(file, why))?;
@@ -121,6 +127,23 @@ impl ArrayReader {
         out.copy_from_slice(&decoded[(start - part.start) as usize..(end - part.start) as usize]);
         Ok(())
     }
+
+    /// Reads encoded bytes of a leaf, from its head where they are in it.
+    fn fetch(&self, encoded: &Headed<'_>, at: u64, out: &mut [u8]) -> Result<(), SourceError> {
+        match encoded.head.get(at as usize..).and_then(|rest| rest.get(..out.len())) {
+            Some(bytes) => out.copy_from_slice(bytes),
+            None => self.pread(encoded.opened, encoded.file, encoded.offset + at, out)?,
+        }
+        Ok(())
+    }
+}
+
+/// The encoded bytes of one leaf: its first ones are read already.
+struct Headed<'a> {
+    opened: &'a File,
+    file: &'a [u64],
+    offset: u64,
+    head: Vec<u8>,
 }
 
 /// The encoded bytes of one leaf, read in order.

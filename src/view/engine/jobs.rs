@@ -179,8 +179,14 @@ impl Engine {
         let failures = {
             let targets = targets(array, &plan.hull, &slots, &mut bytes, plan.tile, &seams);
             let Ok(tiling) = array.tiling(&plan.share.coverage) else { unreachable!("planning has chosen the tiling") };
-            let ground =
-                Ground { reader: &array.reader, tiling, pieces: &array.pieces, fill: array.fill(), slots: &self.slots };
+            let ground = Ground {
+                reader: &array.reader,
+                tiling,
+                pieces: &array.pieces,
+                fill: array.fill(),
+                slots: &self.slots,
+                copy_ns: &self.totals.copy_ns,
+            };
             self.pool.install(|| build(ground, &plan.share, &plan.hull, &targets, &|file| array.stamp_of(file)))
         };
         let is_hit = |region: &Region| failures.iter().any(|failure| !failure.region.intersect(region).is_empty());

@@ -18,6 +18,8 @@ pub(in crate::view) struct Totals {
     pub(in crate::view) waiting: AtomicU64,
     pub(in crate::view) tiles: AtomicU64,
     pub(in crate::view) build_ns: AtomicU64,
+    pub(in crate::view) copy_ns: AtomicU64,
+    pub(in crate::view) reply_ns: AtomicU64,
     pub(in crate::view) reply_bytes: AtomicU64,
 }
 
