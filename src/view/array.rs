@@ -181,7 +181,7 @@ impl Rechunked {
     }
 
     /// Looks, once, at every source chunk file on which `region` draws.
-    fn footprint(&self, region: &Region) -> Result<Footprint, SourceError> {
+    pub(super) fn footprint(&self, region: &Region) -> Result<Footprint, SourceError> {
         let files = self.reader.files_of(region);
         let known = || lock(&self.footprints).get(&files).copied();
         if let Some(known) = known() {

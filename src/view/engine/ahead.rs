@@ -1,7 +1,7 @@
 //! Preparing tiles for readers that go through an array in order.
 //!
 //! Evidence is the order in which tiles are touched for the first time: three in a row along one axis of the tile
-//! grid, in any order, as parallel readers come. Then tiles further along are prepared, more of them as readers catch
+//! grid, in any order, as parallel readers come; of small tiles, two neighbours. Then tiles further along are prepared, more of them as readers catch
 //! up with one that is still being built, fewer as prepared ones are evicted unread. A random read prepares nothing.
 
 use crate::geometry::{TileId, ravel, unravel};
@@ -69,8 +69,15 @@ impl Ahead {
         if window.touched.len() > EVIDENCE {
             window.touched.pop_front();
         }
-        window.course = Course::of(&window.touched, grid);
-        window.depth = window.depth.max((START_BYTES / tile_bytes.max(1)).clamp(1, MAX_DEPTH));
+        let start_depth = (START_BYTES / tile_bytes.max(1)).clamp(1, MAX_DEPTH);
+        window.depth = window.depth.max(start_depth);
+        let touched = window.touched.make_contiguous();
+        let in_a_row = if touched.len() < EVIDENCE { None } else { Course::of(touched, grid) };
+        window.course = in_a_row.or_else(|| {
+            // Little is lost if it goes no further.
+            let last = touched.last_chunk::<2>().filter(|_| start_depth > 1)?;
+            Course::of(last, grid).filter(|course| course.step == 1)
+        });
         window.course.is_some() && !std::mem::replace(&mut window.is_queued, true)
     }
 
@@ -147,10 +154,7 @@ struct Course {
 
 impl Course {
     /// The course of `touched`, if they are equally spaced along one axis.
-    fn of(touched: &VecDeque<TileId>, grid: &[u64]) -> Option<Self> {
-        if touched.len() < EVIDENCE {
-            return None;
-        }
+    fn of(touched: &[TileId], grid: &[u64]) -> Option<Self> {
         let at: Vec<Vec<u64>> = touched.iter().map(|tile| unravel(tile.0, grid)).collect();
         let (first, last) = (at.first()?, at.last()?);
         let axis = (0..grid.len()).find(|&axis| first[axis] != last[axis])?;
@@ -230,8 +234,10 @@ mod tests {
     fn small_tiles_are_prepared_by_the_amount() {
         let ahead = Ahead::new(1, u64::MAX);
         let touched = [0, 1, 2, 3].map(|tile| ahead.touched(0, TileId(tile), 1 << 20, &GRID));
-        assert_eq!(touched, [false, false, true, false], "one is about to prepare them");
+        assert_eq!(touched, [false, true, false, false], "one is about to prepare them");
         assert_eq!(ahead.wanted(0, &GRID).len(), 8);
         assert!(ahead.goes_on(0) && !ahead.goes_on(0));
+        let random = Ahead::new(1, u64::MAX);
+        assert!([7, 3, 19, 12, 55].iter().all(|&tile| !random.touched(0, TileId(tile), 1 << 20, &GRID)));
     }
 }

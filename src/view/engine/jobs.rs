@@ -92,6 +92,8 @@ impl Engine {
         if near.is_empty() {
             return None;
         }
+        // The reader's look-up finds this done.
+        array.footprint(&near).ok()?;
         let plan = TilePlan::new(array, tile, &near, &[], self.cache.capacity_bytes() / 8).ok()?;
         if self.is_on_disk(array_idx, &plan) {
             return None;
