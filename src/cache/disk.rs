@@ -76,6 +76,9 @@ pub struct DiskTotals {
     pub errors: AtomicU64,
 }
 
+/// Writes a section of a record, by its number.
+pub type Sections<'a> = Box<dyn FnMut(usize, Sink<'_>) -> io::Result<()> + 'a>;
+
 /// The cache.
 #[derive(Debug)]
 pub struct DiskCache {
@@ -186,20 +189,23 @@ impl DiskCache {
         Ok(true)
     }
 
-    /// Writes record `name`, in the place of the one that is there. `section` writes section `nth`, of `lens[nth]` bytes.
+    /// Writes record `name`, in the place of the one that is there. `plan` is called while nobody else writes, so that it
+    /// may take over parts of that one; it tells the length of each section, and how to write it.
     ///
     /// # Errors
     /// Where it cannot be written, or takes more than the bound. What was there stays.
-    pub fn write(
+    pub fn write<'a>(
         &self,
         name: Name,
         version: u128,
-        lens: &[u64],
-        section: &mut dyn FnMut(usize, Sink<'_>) -> io::Result<()>,
+        plan: impl FnOnce() -> (Vec<u64>, Sections<'a>),
     ) -> Result<(), DiskError> {
         let failed = |error| self.failed(self.folder.clone(), "a record cannot be written", error);
         let mut held = self.space.hold().map_err(failed)?;
-        let bytes = record::bytes_of(lens);
+        // Another process may have replaced what is open here.
+        lock(&self.open).pop(&name);
+        let (lens, mut section) = plan();
+        let bytes = record::bytes_of(&lens);
         if !held.make_room(bytes, &mut |gone| drop(lock(&self.open).pop(gone))).map_err(failed)? {
             return Err(DiskError::NoRoom { path: self.folder.clone(), needed_bytes: bytes });
         }
@@ -207,7 +213,7 @@ impl DiskCache {
         let nonce = RandomState::new().hash_one((name, SystemTime::now()));
         let written =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
-                record::write(&mut file, (name, version, nonce), lens, section)?;
+                record::write(&mut file, (name, version, nonce), &lens, &mut *section)?;
                 held.publish(&name, bytes)
             });
         if let Err(error) = written {

@@ -11,7 +11,9 @@ fn name(number: u64) -> Name {
 }
 
 fn put(cache: &DiskCache, number: u64, bytes: u64) -> Result<(), DiskError> {
-    cache.write(name(number), 1, &[bytes], &mut |_, sink| sink(&vec![number as u8; bytes as usize]))
+    cache.write(name(number), 1, || {
+        (vec![bytes], Box::new(move |_, sink: Sink<'_>| sink(&vec![number as u8; bytes as usize])))
+    })
 }
 
 fn has(cache: &DiskCache, number: u64) -> bool {
@@ -75,7 +77,7 @@ fn a_record_is_replaced_and_one_of_another_version_not_used() {
     assert!(has(&caches[0], 1));
     assert!(caches[1].find(name(1), || Some(2)).unwrap().is_none());
     assert!(caches[1].find(name(1), || None).unwrap().is_none());
-    caches[1].write(name(1), 2, &[3], &mut |_, sink| sink(b"new")).unwrap();
+    caches[1].write(name(1), 2, || (vec![3], Box::new(|_, sink: Sink<'_>| sink(b"new")))).unwrap();
     let record = caches[1].find(name(1), || Some(2)).unwrap().expect("there");
     let mut bytes = Vec::new();
     assert!(caches[1].read(&record, 0, (1, 2), &mut bytes).unwrap());
@@ -123,9 +125,9 @@ fn a_write_that_fails_leaves_what_was_there() {
     let folder = tempfile::tempdir().unwrap();
     let cache = DiskCache::open(folder.path(), 1 << 20).unwrap();
     put(&cache, 1, 10).unwrap();
-    let failed = cache.write(name(1), 1, &[5], &mut |_, _| Err(io::Error::other("no")));
+    let failed = cache.write(name(1), 1, || (vec![5], Box::new(|_, _: Sink<'_>| Err(io::Error::other("no")))));
     assert!(matches!(failed, Err(DiskError::Io { .. })));
-    let short = cache.write(name(1), 1, &[5], &mut |_, sink| sink(b"1234"));
+    let short = cache.write(name(1), 1, || (vec![5], Box::new(|_, sink: Sink<'_>| sink(b"1234"))));
     assert!(matches!(short, Err(DiskError::Io { .. })));
     assert!(has(&cache, 1));
     assert_eq!((total_bytes(&cache), cache.totals.errors.load(Relaxed)), (80 + 16 + 10 + 4, 2));

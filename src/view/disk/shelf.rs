@@ -8,7 +8,7 @@ use super::super::array::Rechunked;
 use super::super::journal::Journal;
 use super::super::tile::{Seam, Tile, hull, is_held, place_in};
 use super::keys::{self, Keys};
-use crate::cache::disk::{DiskCache, DiskError, Record, Sink};
+use crate::cache::disk::{DiskCache, DiskError, Name, Record, Sections, Sink};
 use crate::geometry::{Placement, Region, TileId, ravel};
 use std::collections::HashMap;
 use std::io;
@@ -128,9 +128,19 @@ impl Shelf {
         };
         let files = keys::files_of_share(array, &tiling.share(built.id));
         let Some(version) = self.version_to_keep(array, &files) else { return Ok(()) };
+        self.records.write(name, version, || self.plan(array, built, name, version))
+    }
+
+    /// The sections of a tile's record. What this build left out, the record that it replaces may have; and a seam further
+    /// on, where another mount has built the tile meanwhile.
+    fn plan<'a>(
+        &'a self,
+        array: &'a Rechunked,
+        built: &'a Built,
+        name: Name,
+        version: u128,
+    ) -> (Vec<u64>, Sections<'a>) {
         let Tile { hull, slots, bytes, .. } = &*built.tile;
-        // What this build left out, the record that it replaces may have; and a seam further on, where another mount has
-        // built the tile meanwhile.
         let old = self.noted(self.records.find(name, || Some(version))).flatten();
         let is_behind = |piece: u64, seam: &Seam| {
             let found = old.as_ref().zip(place_in(hull, array, piece));
@@ -149,38 +159,41 @@ impl Shelf {
         let mut lens = Vec::with_capacity(slots.len());
         for (section, indices) in hull.positions().enumerate() {
             let piece_bytes = array.pieces.region_bytes(&array.pieces.piece_region_at(&indices));
+            let piece = ravel(&indices, array.pieces.piece_grid());
             lens.push(if is_held(slots[section]) {
                 piece_bytes
-            } else if let Some(seam) = seams.get(&ravel(&indices, array.pieces.piece_grid())) {
-                by_section.insert(section, seam);
-                piece_bytes + seam.1.len() as u64
+            } else if let Some((seam, trailer)) = seams.get(&piece) {
+                by_section.insert(section, (*seam, trailer.clone()));
+                piece_bytes + trailer.len() as u64
             } else if let Some(old) = &old {
                 self.noted(self.records.section_bytes(old, section as u64)).unwrap_or(0)
             } else {
                 0
             });
         }
-        self.records.write(name, version, &lens, &mut |section, sink| {
+        let lens_of = lens.clone();
+        let write = move |section: usize, sink: Sink<'_>| {
+            let len = lens_of[section];
             if is_held(slots[section]) {
                 let start = slots[section] as usize;
-                return sink(&bytes[start..start + lens[section] as usize]);
+                return sink(&bytes[start..start + len as usize]);
             }
             match (by_section.get(&section), &old) {
                 (Some((seam, trailer)), _) => {
-                    let len = lens[section] - trailer.len() as u64;
                     // In parts: a disk that hangs must not do so with a seam that builders wait for.
-                    in_parts(len, sink, |from, len, part| {
+                    in_parts(len - trailer.len() as u64, sink, |from, len, part| {
                         seam.copy_now(from as usize..(from + len) as usize, part);
                         true
                     })?;
                     sink(trailer)
                 }
-                (None, Some(old)) => in_parts(lens[section], sink, |from, len, part| {
+                (None, Some(old)) => in_parts(len, sink, |from, len, part| {
                     self.noted(self.records.read(old, section as u64, (from, len), part)) == Some(true)
                 }),
                 (None, None) => Ok(()),
             }
-        })
+        };
+        (lens, Box::new(write))
     }
 
     /// What follows a seam's bytes in its section: the tiles that have placed their parts, and the version.
