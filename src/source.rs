@@ -11,6 +11,7 @@ mod fletcher32;
 mod reader;
 mod shard;
 mod stamp;
+mod stamps;
 mod stream;
 
 pub mod hierarchy;
@@ -20,3 +21,4 @@ pub use counters::{CounterValues, Counters};
 pub use error::SourceError;
 pub use reader::{ArrayReader, FileState};
 pub use stamp::Stamp;
+pub use stamps::Stamps;

@@ -5,10 +5,12 @@
 //! written once instead of once for each source chunk.
 
 mod gather;
+mod leaves;
 
 use crate::geometry::{LeafShare, Pieces, Region, Tiling};
-use crate::source::{ArrayReader, SourceError, Stamp};
+use crate::source::SourceError;
 pub use gather::{CopyAxis, copy_strided};
+pub use leaves::{FromSource, Lay, Leaves};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,8 +23,8 @@ const GROUP_BYTES: u64 = 4 << 20;
 /// Everything that building tiles of one array takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Ground<'a> {
-    /// Reads source chunks.
-    pub reader: &'a ArrayReader,
+    /// Where the source chunks come from.
+    pub leaves: &'a dyn Leaves,
     /// The array's tiles.
     pub tiling: &'a Tiling,
     /// The array's virtual chunks.
@@ -121,17 +123,11 @@ pub fn most_scratch_bytes(leaf_bytes: u64, reading_bytes: u64) -> u64 {
 /// Builds one tile: writes every element of the array that the tile holds into `targets`, which have an entry for each
 /// piece of `hull` in C order (`None` where the piece is not wanted). Returns what could not be read; the elements there
 /// hold anything.
-pub fn build(
-    ground: Ground<'_>,
-    share: &LeafShare,
-    hull: &Region,
-    targets: &[Option<Target<'_>>],
-    stamp_of: &(dyn Fn(&[u64]) -> Result<Stamp, SourceError> + Sync),
-) -> Vec<Failure> {
+pub fn build(ground: Ground<'_>, share: &LeafShare, hull: &Region, targets: &[Option<Target<'_>>]) -> Vec<Failure> {
     let groups = groups(ground, share);
     let failures = Mutex::new(Vec::new());
     groups.par_iter().for_each(|group| {
-        let failed = build_group(ground, share, group, hull, targets, stamp_of);
+        let failed = build_group(ground, share, group, hull, targets);
         if !failed.is_empty() {
             lock(&failures).extend(failed);
         }
@@ -182,16 +178,15 @@ fn build_group(
     group: &Group,
     hull: &Region,
     targets: &[Option<Target<'_>>],
-    stamp_of: &(dyn Fn(&[u64]) -> Result<Stamp, SourceError> + Sync),
 ) -> Vec<Failure> {
     let (origin, boxes) = ground.tiling.boxes(share, &group.first_leaf);
     if boxes.is_empty() {
         return Vec::new();
     }
-    let range = ground.tiling.hull(&boxes);
-    let part_bytes = (range.1 - range.0) as usize * ground.fill.len();
+    let lay = ground.leaves.lay(ground.tiling, &boxes);
+    let part_bytes = lay.n_elems as usize * ground.fill.len();
     let stride_bytes = scratch_stride(part_bytes);
-    let scratch_bytes = stride_bytes as u64 * group.n_leaves + ground.reader.scratch_bytes(part_bytes as u64);
+    let scratch_bytes = stride_bytes as u64 * group.n_leaves + ground.leaves.scratch_bytes(part_bytes as u64);
     let group_bytes = stride_bytes * group.n_leaves as usize;
     let mut slot = ground.slots.take(scratch_bytes, group_bytes);
     let scratch = &mut slot.buffer[..group_bytes];
@@ -200,9 +195,7 @@ fn build_group(
         let part = &mut part[..part_bytes];
         let mut leaf = group.first_leaf.clone();
         leaf[group.axis] += nth as u64;
-        let read =
-            stamp_of(&ground.reader.file_of(&leaf)).and_then(|stamp| ground.reader.read(&leaf, range, stamp, part));
-        match read {
+        match ground.leaves.read(&leaf, &lay, part) {
             Ok(true) => {}
             Ok(false) => fill_with(part, ground.fill),
             Err(error) => {
@@ -217,7 +210,7 @@ fn build_group(
         if group.n_leaves > 1 {
             region.end[group.axis] = region.start[group.axis] + group.n_leaves;
         }
-        place(ground, group, &origin, range.0, stride_bytes, scratch, &region, hull, targets);
+        place(ground, group, &origin, &lay, stride_bytes, scratch, &region, hull, targets);
     }
     ground.copy_ns.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
     failures
@@ -236,7 +229,7 @@ fn place(
     ground: Ground<'_>,
     group: &Group,
     origin: &[u64],
-    first_elem: u64,
+    lay: &Lay,
     stride_bytes: usize,
     scratch: &[u8],
     region: &Region,
@@ -244,8 +237,7 @@ fn place(
     targets: &[Option<Target<'_>>],
 ) {
     let item_bytes = ground.fill.len();
-    let mut source_strides: Vec<usize> =
-        ground.tiling.order().strides().iter().map(|&stride| stride as usize * item_bytes).collect();
+    let mut source_strides: Vec<usize> = lay.strides.iter().map(|&stride| stride as usize * item_bytes).collect();
     if group.n_leaves > 1 {
         source_strides[group.axis] = stride_bytes;
     }
@@ -266,7 +258,7 @@ fn place(
             axes.push(CopyAxis { n, source: source_strides[axis], target: target_stride });
             target_stride *= (end - start) as usize;
         }
-        from -= first_elem as usize * item_bytes;
+        from -= lay.first_elem as usize * item_bytes;
         match target {
             Target::Tile(bytes) => copy_strided(scratch, from, &mut lock(bytes)[..], to, &axes, item_bytes),
             Target::Seam(bytes) => {

@@ -11,7 +11,6 @@ mod error;
 mod host;
 mod journal;
 mod open;
-mod stamps;
 mod status;
 mod tile;
 

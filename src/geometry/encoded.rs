@@ -37,6 +37,11 @@ impl EncodedOrder {
         &self.strides
     }
 
+    /// The array axis that varies slowest in the encoded stream, of those longer than 1.
+    pub fn slowest_axis(&self) -> Option<usize> {
+        self.order.iter().zip(&self.ordered_shape).find(|(_, len)| **len > 1).map(|(&axis, _)| axis)
+    }
+
     /// First and one past the last encoded position of a non-empty region (chunk coordinates).
     pub fn hull(&self, local: &Region) -> (u64, u64) {
         let at =

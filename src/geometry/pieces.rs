@@ -34,8 +34,15 @@ impl Pieces {
     ///
     /// `None` where a number of chunks, pieces or bytes passes `u64`.
     pub fn new(shape: &[u64], chunk_shape: &[u64], item_bytes: u64, max_piece_bytes: u64) -> Option<Self> {
+        Self::of_shape(shape, chunk_shape, slab_shape(chunk_shape, item_bytes, max_piece_bytes), item_bytes)
+    }
+
+    /// Cuts chunks of `chunk_shape` (lengths at least 1) into pieces of `piece_shape`: the rows of one axis, all of the
+    /// faster ones, one position of the slower ones, so that a piece is contiguous in its chunk.
+    ///
+    /// `None` where a number of chunks, pieces or bytes passes `u64`.
+    pub fn of_shape(shape: &[u64], chunk_shape: &[u64], piece_shape: Vec<u64>, item_bytes: u64) -> Option<Self> {
         let chunk_bytes = n_elems(chunk_shape)?.checked_mul(item_bytes)?;
-        let piece_shape = slab_shape(chunk_shape, item_bytes, max_piece_bytes);
         let axes: Vec<Cuts> = (0..shape.len())
             .map(|axis| Cuts { len: shape[axis], outer: chunk_shape[axis], step: piece_shape[axis] })
             .collect();
@@ -78,6 +85,20 @@ impl Pieces {
     /// The region of virtual chunk `chunk` within the array (padding cut off).
     pub fn chunk_region(&self, chunk: u64) -> Region {
         Region::of_cell(&unravel(chunk, &self.chunk_grid), &self.chunk_shape).clipped(&self.shape)
+    }
+
+    /// The chunk to which a piece belongs, and which of its pieces it is, in C order.
+    pub fn chunk_of(&self, piece: u64) -> (u64, u64) {
+        let indices = unravel(piece, &self.piece_grid);
+        let per_chunk: Vec<u64> = self.axes.iter().map(Cuts::per_outer).collect();
+        let chunk: Vec<u64> = indices.iter().zip(&per_chunk).map(|(idx, n)| idx / n).collect();
+        let nth: Vec<u64> = indices.iter().zip(&per_chunk).map(|(idx, n)| idx % n).collect();
+        (ravel(&chunk, &self.chunk_grid), ravel(&nth, &per_chunk))
+    }
+
+    /// Pieces of each chunk.
+    pub fn per_chunk(&self) -> u64 {
+        self.axes.iter().map(Cuts::per_outer).product()
     }
 
     /// The region of a piece, padding included.

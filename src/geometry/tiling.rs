@@ -74,6 +74,17 @@ impl Tiling {
         } else {
             axes = virtual_axes(request);
         }
+        Self::of_axes(request, axes, segment_elems)
+    }
+
+    /// The tiles on virtual chunk borders that [`Self::new`] chooses where none on source borders fit: no seams.
+    /// `None` where their number passes `u64`.
+    pub fn on_chunk_borders(request: &TilingRequest<'_>) -> Option<Self> {
+        Self::of_axes(request, virtual_axes(request), request.order.n_elems())
+    }
+
+    fn of_axes(request: &TilingRequest<'_>, axes: Vec<AxisTiling>, segment_elems: u64) -> Option<Self> {
+        let leaf_elems = request.order.n_elems();
         let counts: Vec<u64> = axes.iter().map(AxisTiling::n).collect();
         let n_segments = leaf_elems.div_ceil(segment_elems.max(1)).max(1);
         n_elems(&counts)?.checked_mul(n_segments)?;
@@ -183,7 +194,7 @@ impl Tiling {
     }
 
     /// Whether the tile of `share` alone holds all of a piece at `indices`, as far as that can be told at a glance.
-    pub fn holds(&self, share: &LeafShare, pieces: &super::Pieces, indices: &[u64]) -> bool {
+    pub(super) fn holds(&self, share: &LeafShare, pieces: &super::Pieces, indices: &[u64]) -> bool {
         share.segment.is_none()
             && indices.iter().enumerate().all(|(axis, &idx)| {
                 let (start, end) = pieces.interval(axis, idx);
@@ -357,5 +368,8 @@ fn tile_bytes(axes: &[AxisTiling], request: &TilingRequest<'_>) -> u128 {
         .fold(u128::from(request.item_bytes), |bytes, len| bytes.saturating_mul(u128::from(len)))
 }
 
+mod sweep;
 #[cfg(test)]
 mod tests;
+
+pub use sweep::PiecePart;

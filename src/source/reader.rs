@@ -7,7 +7,7 @@ use super::codecs::{IndexCodec, LeafCodec, leaf_bytes};
 use super::shard::{OpenShard, Shards};
 use super::{Counters, SourceError, Stamp};
 use crate::geometry::{Region, n_elems, ravel};
-use crate::zarr::{KeyStyle, SourceArray};
+use crate::zarr::SourceArray;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -116,18 +116,7 @@ impl ArrayReader {
 
     /// Key of a file below the array.
     pub fn key(&self, file: &[u64]) -> String {
-        let separator = self.array.key_encoding.separator;
-        let mut key = String::new();
-        if self.array.key_encoding.style == KeyStyle::Default {
-            key.push('c');
-        }
-        for idx in file {
-            if !key.is_empty() {
-                key.push(separator);
-            }
-            key.push_str(&idx.to_string());
-        }
-        if key.is_empty() { "0".into() } else { key }
+        self.array.key_encoding.key(file)
     }
 
     /// Looks at a file without opening it.

@@ -1,11 +1,10 @@
 //! One rechunked array: its virtual files, their sizes and presence, and how their bytes lie in pieces.
 
 use super::ViewError;
-use super::stamps::Stamps;
 use super::tile::SLOT_BYTES;
 use crate::geometry::{EncodedOrder, Pieces, Region, TileId, Tiling, TilingRequest, n_elems, ravel, unravel};
-use crate::source::{ArrayReader, Counters, FileState, SourceError, Stamp};
-use crate::zarr::{Encoding, VirtualArray};
+use crate::source::{ArrayReader, Counters, FileState, SourceError, Stamp, Stamps};
+use crate::zarr::VirtualArray;
 use lru::LruCache;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -246,10 +245,6 @@ impl Rechunked {
         }
         let source = &self.array.source;
         let item_bytes = source.item_bytes as u64;
-        let order: Vec<usize> = match &source.encoding {
-            Encoding::Linear { order, .. } => order.clone(),
-            Encoding::Opaque { .. } => (0..source.shape.len()).collect(),
-        };
         // Small pieces take more bookkeeping than bytes.
         let piece_bytes = n_elems(self.pieces.piece_shape()).map_or(u64::MAX, |n| n.saturating_mul(item_bytes));
         let held_bytes = u128::from(piece_bytes) + u128::from(SLOT_BYTES);
@@ -257,7 +252,7 @@ impl Rechunked {
         let tiling = Tiling::new(&TilingRequest {
             shape: &source.shape,
             leaf_shape: &source.leaf_shape,
-            order: &EncodedOrder::new(&source.leaf_shape, &order),
+            order: &EncodedOrder::new(&source.leaf_shape, &source.order()),
             chunk_shape: &self.array.chunk_shape,
             piece_shape: self.pieces.piece_shape(),
             item_bytes,

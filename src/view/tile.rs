@@ -3,7 +3,7 @@
 use super::array::Rechunked;
 use super::engine::Prepared;
 use crate::cache::{Buffer, Ticket, rounded};
-use crate::geometry::{LeafShare, Region, TileId, ravel, unravel};
+use crate::geometry::{LeafShare, PiecePart, Region, TileId, ravel, unravel};
 use crate::source::SourceError;
 use crate::synthesis::Target;
 use std::ops::Range;
@@ -46,7 +46,7 @@ impl TilePlan {
         let pieces = &array.pieces;
         let mut plan = TilePlan {
             tile,
-            hull: hull(array, &share),
+            hull: tiling.pieces_of(&share, &array.pieces),
             share,
             slots: Vec::new(),
             seams: Vec::new(),
@@ -57,23 +57,21 @@ impl TilePlan {
         for indices in plan.hull.positions() {
             let region = pieces.piece_region_at(&indices);
             let bytes = pieces.region_bytes(&region);
-            if tiling.holds(&plan.share, pieces, &indices) {
-                plan.slots.push(plan.bytes);
-                plan.bytes += bytes;
-                continue;
-            }
-            let tiles = tiling.tiles_of(&region);
             let mut slot = NO_SLOT;
-            if tiles == [tile] {
-                slot = plan.bytes;
-                plan.bytes += bytes;
-            } else if tiles.contains(&tile) {
-                let piece = ravel(&indices, pieces.piece_grid());
-                let bytes = bytes + ENTRY_BYTES;
-                if plan.seam_bytes + bytes <= max_seam_bytes || wanted.contains(&piece) {
-                    plan.seam_bytes += bytes;
-                    plan.seams.push((piece, tiles));
+            match tiling.part_of(tile, &plan.share, pieces, &indices) {
+                PiecePart::Whole => {
+                    slot = plan.bytes;
+                    plan.bytes += bytes;
                 }
+                PiecePart::Shared(tiles) => {
+                    let piece = ravel(&indices, pieces.piece_grid());
+                    let bytes = bytes + ENTRY_BYTES;
+                    if plan.seam_bytes + bytes <= max_seam_bytes || wanted.contains(&piece) {
+                        plan.seam_bytes += bytes;
+                        plan.seams.push((piece, tiles));
+                    }
+                }
+                PiecePart::Nothing => {}
             }
             plan.slots.push(slot);
         }
@@ -150,15 +148,6 @@ impl Tile {
         }
         let start = (slot + offset) as usize;
         self.bytes.get(start..start + len as usize)
-    }
-}
-
-/// The pieces that a tile touches, a region of the piece grid.
-pub(super) fn hull(array: &Rechunked, share: &LeafShare) -> Region {
-    if share.coverage.is_empty() {
-        Region::whole(&vec![0; share.coverage.rank()])
-    } else {
-        array.pieces.touched(&share.coverage)
     }
 }
 

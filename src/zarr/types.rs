@@ -9,6 +9,23 @@ pub struct KeyEncoding {
     pub separator: char,
 }
 
+impl KeyEncoding {
+    /// The key of the chunk at `indices`, below the array.
+    pub fn key(self, indices: &[u64]) -> String {
+        let mut key = String::new();
+        if self.style == KeyStyle::Default {
+            key.push('c');
+        }
+        for idx in indices {
+            if !key.is_empty() {
+                key.push(self.separator);
+            }
+            key.push_str(&idx.to_string());
+        }
+        if key.is_empty() { "0".into() } else { key }
+    }
+}
+
 /// The two chunk key encodings of Zarr v3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyStyle {
@@ -71,6 +88,16 @@ pub struct SourceArray {
     pub sharding: Option<Sharding>,
     /// How a leaf chunk is encoded.
     pub encoding: Encoding,
+}
+
+impl SourceArray {
+    /// The axes of the array in the order in which a leaf's elements are encoded, slowest first.
+    pub fn order(&self) -> Vec<usize> {
+        match &self.encoding {
+            Encoding::Linear { order, .. } => order.clone(),
+            Encoding::Opaque { .. } => (0..self.shape.len()).collect(),
+        }
+    }
 }
 
 /// An array of the view that is cut otherwise than its source.

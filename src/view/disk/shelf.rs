@@ -6,7 +6,7 @@
 
 use super::super::array::Rechunked;
 use super::super::journal::Journal;
-use super::super::tile::{Seam, Tile, hull, is_held, place_in};
+use super::super::tile::{Seam, Tile, is_held, place_in};
 use super::keys::{self, Keys};
 use crate::cache::disk::{DiskCache, DiskError, Name, Record, Sections, Sink};
 use crate::geometry::{Placement, Region, TileId, ravel};
@@ -97,8 +97,9 @@ impl Shelf {
     /// The record of a tile, and where in it a piece is.
     fn find(&self, array_idx: u32, tile: TileId, piece: u64) -> Option<Found> {
         let array = &self.arrays[array_idx as usize];
-        let share = array.known_tiling()?.share(tile);
-        let section = place_in(&hull(array, &share), array, piece)?;
+        let tiling = array.known_tiling()?;
+        let share = tiling.share(tile);
+        let section = place_in(&tiling.pieces_of(&share, &array.pieces), array, piece)?;
         let name = self.keys.name(array_idx, array, tile)?;
         let version = || keys::version(array, &keys::files_of_share(array, &share)).ok();
         let record = self.noted(self.records.find(name, version))??;

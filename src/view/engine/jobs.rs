@@ -6,7 +6,7 @@ use super::super::tile::{ENTRY_BYTES, Seam, Tile, TilePlan, is_held, strike_out}
 use super::{Engine, Entry, Flight, Key, Outcome, Prepared, lock};
 use crate::cache::{Ticket, rounded};
 use crate::geometry::{Region, TileId, ravel};
-use crate::synthesis::{Failure, Ground, Target, build, fill_with};
+use crate::synthesis::{Failure, FromSource, Ground, Target, build, fill_with};
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -181,15 +181,16 @@ impl Engine {
         let failures = {
             let targets = targets(array, &plan.hull, &slots, &mut bytes, plan.tile, &seams);
             let Ok(tiling) = array.tiling(&plan.share.coverage) else { unreachable!("planning has chosen the tiling") };
+            let leaves = FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) };
             let ground = Ground {
-                reader: &array.reader,
+                leaves: &leaves,
                 tiling,
                 pieces: &array.pieces,
                 fill: array.fill(),
                 slots: &self.slots,
                 copy_ns: &self.totals.copy_ns,
             };
-            self.pool.install(|| build(ground, &plan.share, &plan.hull, &targets, &|file| array.stamp_of(file)))
+            self.pool.install(|| build(ground, &plan.share, &plan.hull, &targets))
         };
         let is_hit = |region: &Region| failures.iter().any(|failure| !failure.region.intersect(region).is_empty());
         if !failures.is_empty() {
