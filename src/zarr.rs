@@ -2,12 +2,13 @@
 //!
 //! Bottom up: `json` and `splice` read and change texts; `data_type`, `fill`, `codecs` and `array` understand one
 //! array; `v2` turns documents of Zarr v2 into those of v3; `layout`, `select` and `chunking` settle what the user
-//! wants; `consolidated` and `project` write the documents of the view.
+//! wants; `consolidated` and `project` write the documents of the view, `copy` those of a copy.
 
 pub mod array;
 mod chunking;
 pub mod codecs;
 mod consolidated;
+pub mod copy;
 pub mod data_type;
 pub mod fill;
 pub mod hierarchy;
@@ -23,8 +24,9 @@ mod types;
 pub mod v2;
 
 pub use array::{ArrayNode, Readable};
+pub use copy::{CopyProjection, project_copy};
 pub use hierarchy::{Document, Hierarchy, NodeDocs};
 pub use layout::{Layout, LayoutError};
 pub use project::{Nodes, Passed, Projection, project, read_nodes};
 pub use size::{Size, format_bytes, parse_size};
-pub use types::{Encoding, KeyEncoding, KeyStyle, Sharding, SourceArray, VirtualArray};
+pub use types::{ChunkEncoding, CopiedArray, Encoding, KeyEncoding, KeyStyle, Sharding, SourceArray, VirtualArray};

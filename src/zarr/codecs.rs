@@ -2,7 +2,7 @@
 //!
 //! A chain of transposes, `bytes` and compressors can be entered midway ([`Encoding::Linear`]); any other that is
 //! known is decoded whole ([`Encoding::Opaque`]). The spellings that zarr-python accepts and zarrs refuses are put
-//! right here. Codecs serve for decoding alone, so what only steers compression is filled in where it is missing.
+//! right here. Codecs serve for decoding first, so what only steers compression is filled in where it is missing.
 
 mod array_codecs;
 mod byte_codecs;
@@ -14,6 +14,7 @@ use super::types::{Encoding, Sharding};
 use array_codecs::Step;
 
 pub(crate) use array_codecs::bytes_document;
+pub(crate) use byte_codecs::MAX_BLOSC_BLOCK;
 
 /// Byte order of multi-byte elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -136,6 +136,16 @@ pub enum LayoutError {
         /// Why, with the remedy.
         reason: String,
     },
+    /// A `--codecs` that cannot be had.
+    #[error("--codecs '{spec}': {problem}; {remedy}")]
+    Codecs {
+        /// What was given, shortened.
+        spec: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to write instead.
+        remedy: String,
+    },
     /// A document that describes no node.
     #[error("{key}: {reason}; write it again, or restore it from the store's origin")]
     Document {

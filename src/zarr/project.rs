@@ -1,21 +1,46 @@
 //! From the documents of a source and a layout to the documents of the view.
 
+mod documents;
+
 use std::collections::BTreeMap;
 
-use super::array::{self, ArrayNode};
+use super::array::{self, ArrayNode, Readable};
 use super::chunking;
-use super::consolidated::{self, ShownNode};
-use super::hierarchy::{Hierarchy, NodeDocs, below};
+use super::consolidated::ShownNode;
+use super::hierarchy::{Hierarchy, NodeDocs};
 use super::json;
 use super::layout::{Layout, LayoutError};
 use super::naming;
 use super::select;
-use super::splice::{self, Edit};
 use super::types::VirtualArray;
 use super::v2;
 
+pub(super) use documents::ChunkDocuments;
+
 /// Keys of the view's chunks: one directory level, so that one look-up finds a chunk.
 const CHUNK_KEY_ENCODING: &str = r#"{"name": "default", "configuration": {"separator": "."}}"#;
+
+/// The index of a shard of the view: plain, so that it is made without reading it all (decision 0002).
+const INDEX_CODECS: &str = r#"{"name": "bytes", "configuration": {"endian": "little"}}"#;
+
+/// What messages call the store that is made of a source.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Product {
+    name: &'static str,
+    /// What becomes of an array that is not rechunked.
+    shown: &'static str,
+}
+
+pub(super) const VIEW: Product = Product { name: "the view", shown: "shown" };
+pub(super) const COPY: Product = Product { name: "the copy", shown: "copied" };
+
+/// An array that is to be rechunked.
+pub(super) struct Rechunked<'a> {
+    pub(super) readable: &'a Readable,
+    pub(super) array: &'a VirtualArray,
+    /// The source's document, as one of v3.
+    pub(super) text: &'a str,
+}
 
 /// The view as its documents describe it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -55,6 +80,7 @@ pub struct Nodes {
     converted: Vec<String>,
     left_out: Vec<Passed>,
     warnings: Vec<String>,
+    product: Product,
 }
 
 /// Reads every document of `hierarchy`.
@@ -62,12 +88,18 @@ pub struct Nodes {
 /// # Errors
 /// A document that is not JSON; the source room lets none through.
 pub fn read_nodes(hierarchy: &Hierarchy) -> Result<Nodes, LayoutError> {
+    read_nodes_for(VIEW, hierarchy)
+}
+
+/// Reads every document of `hierarchy`, of which `product` is to be made.
+pub(super) fn read_nodes_for(product: Product, hierarchy: &Hierarchy) -> Result<Nodes, LayoutError> {
     let mut nodes = Nodes {
         arrays: Vec::new(),
         shown: BTreeMap::new(),
         converted: Vec::new(),
         left_out: Vec::new(),
         warnings: Vec::new(),
+        product,
     };
     for (path, docs) in &hierarchy.nodes {
         let (text, converted) = match docs {
@@ -83,7 +115,7 @@ pub fn read_nodes(hierarchy: &Hierarchy) -> Result<Nodes, LayoutError> {
             Ok(text) => nodes.add(path, text, converted)?,
             Err(reason) => {
                 let name = naming::display_path(path);
-                nodes.warnings.push(format!("{name}: not in the view: Zarr v3 cannot say it: {reason}"));
+                nodes.warnings.push(format!("{name}: not in {}: Zarr v3 cannot say it: {reason}", product.name));
                 nodes.left_out.push(Passed { path: path.clone(), reason: Some(reason) });
             }
         }
@@ -123,30 +155,46 @@ pub fn suggestion(arrays: &[ArrayNode]) -> String {
 /// # Errors
 /// [`LayoutError`]: one line that names the thing and the remedy.
 pub fn project(hierarchy: &Hierarchy, layout: &Layout) -> Result<Projection, LayoutError> {
-    let Nodes { arrays: nodes, mut shown, converted, left_out, mut warnings } = read_nodes(hierarchy)?;
+    project_nodes(read_nodes(hierarchy)?, layout, |rechunked| {
+        Ok(ChunkDocuments {
+            key_encoding: CHUNK_KEY_ENCODING.to_owned(),
+            codecs: rechunked.readable.virtual_codec.clone(),
+            index_codecs: INDEX_CODECS,
+        })
+    })
+}
+
+/// What `layout` makes of `nodes`; `describe` says how the chunks of each rechunked array are named and encoded.
+pub(super) fn project_nodes(
+    nodes: Nodes,
+    layout: &Layout,
+    mut describe: impl FnMut(&Rechunked<'_>) -> Result<ChunkDocuments, LayoutError>,
+) -> Result<Projection, LayoutError> {
+    let Nodes { arrays: nodes, mut shown, converted, left_out, mut warnings, product } = nodes;
     check_left_out(&left_out, layout)?;
     let mut selected = select::select(&nodes, layout)?;
-    drop_unreadable_shards(&mut selected, &mut warnings);
+    drop_unreadable_shards(&mut selected, product, &mut warnings);
     let arrays = chunking::resolve(&selected.rechunked, layout.chunk_size_bytes)?;
-    let mut documents: BTreeMap<String, String> = BTreeMap::new();
+    let mut written: BTreeMap<String, String> = BTreeMap::new();
     for path in converted {
-        documents.extend(shown.get(&path).map(|node| (path.clone(), node.text.clone())));
+        written.extend(shown.get(&path).map(|node| (path.clone(), node.text.clone())));
     }
-    let stale = stale_copies(&shown, &mut warnings);
+    let stale = documents::stale_copies(&shown, product, &mut warnings);
     for (selection, array) in selected.rechunked.iter().zip(&arrays) {
         let path = &selection.array.path;
-        let Some(node) = shown.get_mut(path) else {
+        let (Some(node), Ok(readable)) = (shown.get_mut(path), &selection.array.readable) else {
             continue;
         };
-        let codec = selection.array.readable.as_ref().map_or("", |readable| readable.virtual_codec.as_str());
-        node.text = virtual_document(&node.text, array, codec).map_err(|error| LayoutError::json(path, &error))?;
-        documents.insert(path.clone(), node.text.clone());
+        let says = describe(&Rechunked { readable, array, text: &node.text })?;
+        let text = documents::array_document(&node.text, array, &says);
+        node.text = text.map_err(|error| LayoutError::json(path, &error))?;
+        written.insert(path.clone(), node.text.clone());
     }
     for (array, reason) in &selected.refused {
         let name = naming::display_path(&array.path);
-        warnings.push(format!("{name}: shown as it is: it cannot be rechunked: {reason}"));
+        warnings.push(format!("{name}: {} as it is: it cannot be rechunked: {reason}", product.shown));
     }
-    rewrite_groups(&shown, &stale, &mut documents)?;
+    documents::rewrite_groups(&shown, &stale, &mut written)?;
     let reason = |path: &str| selected.refused.iter().find(|(a, _)| a.path == path).map(|(_, reason)| reason.clone());
     let rechunked = |path: &str| arrays.iter().any(|array| array.source.path == path);
     let passed = nodes.iter().filter(|array| !rechunked(&array.path));
@@ -157,19 +205,21 @@ pub fn project(hierarchy: &Hierarchy, layout: &Layout) -> Result<Projection, Lay
         group_paths: shown.iter().filter(|(_, node)| node.is_group).map(|(path, _)| path.clone()).collect(),
         array_paths: shown.iter().filter(|(_, node)| !node.is_group).map(|(path, _)| path.clone()).collect(),
         arrays,
-        documents,
+        documents: written,
     })
 }
 
 /// zarr-python 3.1 fails to read shards of these types (its scalars cannot be hashed), in any store.
-fn drop_unreadable_shards(selected: &mut select::Selected<'_>, warnings: &mut Vec<String>) {
+fn drop_unreadable_shards(selected: &mut select::Selected<'_>, product: Product, warnings: &mut Vec<String>) {
     for selection in &mut selected.rechunked {
         let data_type = selection.array.data_type.as_str();
         if selection.shards.is_some() && matches!(data_type, "structured" | "struct" | "raw_bytes") {
             selection.shards = None;
             let name = naming::display_path(&selection.array.path);
-            warnings
-                .push(format!("{name}: shown without shards: zarr-python cannot read shards of data type {data_type}"));
+            warnings.push(format!(
+                "{name}: {} without shards: zarr-python cannot read shards of data type {data_type}",
+                product.shown
+            ));
         }
     }
 }
@@ -184,71 +234,6 @@ fn check_left_out(left_out: &[Passed], layout: &Layout) -> Result<(), LayoutErro
         }),
         None => Ok(()),
     }
-}
-
-/// The source's document with the grid, the chunk keys and the codecs of the view.
-fn virtual_document(text: &str, array: &VirtualArray, codec: &str) -> Result<String, json::JsonError> {
-    let grid = |shape: &[u64]| {
-        let shape = splice::lengths(shape);
-        Edit::Set(format!(r#"{{"name": "regular", "configuration": {{"chunk_shape": {shape}}}}}"#))
-    };
-    let (grid, codecs) = match &array.shard_shape {
-        None => (grid(&array.chunk_shape), format!("[{codec}]")),
-        Some(shard_shape) => {
-            let sharding = format!(
-                r#"[{{"name": "sharding_indexed", "configuration": {{"chunk_shape": {}, "codecs": [{codec}], "index_codecs": [{{"name": "bytes", "configuration": {{"endian": "little"}}}}], "index_location": "end"}}}}]"#,
-                splice::lengths(&array.chunk_shape)
-            );
-            (grid(shard_shape), sharding)
-        }
-    };
-    let keys = Edit::Set(CHUNK_KEY_ENCODING.to_owned());
-    splice::edit_object(text, &[("chunk_grid", grid), ("chunk_key_encoding", keys), ("codecs", Edit::Set(codecs))])
-}
-
-/// The groups whose consolidated copy disagrees with the nodes' own documents, each with a warning.
-fn stale_copies(shown: &BTreeMap<String, ShownNode>, warnings: &mut Vec<String>) -> Vec<String> {
-    let mut stale = Vec::new();
-    for (path, node) in shown.iter().filter(|(_, node)| node.is_group) {
-        let Ok(document) = json::parse(&node.text) else {
-            continue;
-        };
-        let Some(metadata) = consolidated::carried(&document) else {
-            continue;
-        };
-        let differing = consolidated::disagreements(metadata, path, shown);
-        if let Some(first) = differing.first() {
-            let more = if differing.len() > 1 { format!(" and {} more", differing.len() - 1) } else { String::new() };
-            let key = if path.is_empty() { "zarr.json".to_owned() } else { format!("{path}/zarr.json") };
-            warnings.push(format!(
-                "{key}: its consolidated metadata disagrees with the store about {first}{more}; the view follows each \
-                 node's own zarr.json. Consolidate the source again"
-            ));
-            stale.push(path.clone());
-        }
-    }
-    stale
-}
-
-/// Rewrites the consolidated copy of every group below which something differs; the root always gets one.
-fn rewrite_groups(
-    shown: &BTreeMap<String, ShownNode>,
-    stale: &[String],
-    documents: &mut BTreeMap<String, String>,
-) -> Result<(), LayoutError> {
-    let changed: Vec<String> = documents.keys().cloned().collect();
-    for (path, node) in shown.iter().filter(|(_, node)| node.is_group) {
-        let document = json::parse(&node.text).map_err(|error| LayoutError::json(path, &error))?;
-        let carries = consolidated::carried(&document).is_some();
-        let differs = stale.contains(path) || changed.iter().any(|other| below(other, path).is_some());
-        let needs_copy = if carries { differs } else { path.is_empty() };
-        if needs_copy {
-            let copy = Edit::Set(consolidated::build(path, shown));
-            let text = splice::edit_object(&node.text, &[("consolidated_metadata", copy)]);
-            documents.insert(path.clone(), text.map_err(|error| LayoutError::json(path, &error))?);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

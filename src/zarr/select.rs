@@ -25,14 +25,14 @@ pub(super) struct Selected<'a> {
 }
 
 /// A path or glob on paths inside the store.
-struct Pattern {
+pub(super) struct Pattern {
     text: String,
     matcher: GlobMatcher,
     is_glob: bool,
 }
 
 impl Pattern {
-    fn new(text: &str) -> Result<Self, LayoutError> {
+    pub(super) fn new(text: &str) -> Result<Self, LayoutError> {
         let trimmed = text.trim_matches('/');
         let glob = GlobBuilder::new(trimmed).literal_separator(true).build();
         let glob = glob.map_err(|e| LayoutError::Glob { glob: text.to_owned(), problem: e.kind().to_string() })?;
@@ -40,9 +40,18 @@ impl Pattern {
         Ok(Pattern { text: trimmed.to_owned(), matcher: glob.compile_matcher(), is_glob })
     }
 
-    fn matches(&self, path: &str) -> bool {
+    pub(super) fn matches(&self, path: &str) -> bool {
         // A name with a bracket in it is still a name.
         self.text == path || self.matcher.is_match(path)
+    }
+
+    /// Every pattern must name something, or a typing error would silently rechunk less.
+    pub(super) fn check(&self, arrays: &[ArrayNode]) -> Result<(), LayoutError> {
+        if arrays.iter().any(|array| self.matches(&array.path)) {
+            return Ok(());
+        }
+        let known = arrays.iter().map(|array| display_path(&array.path)).collect();
+        Err(LayoutError::NoSuchArray { glob: self.text.clone(), known: listed(known) })
     }
 }
 
@@ -75,16 +84,9 @@ impl Wishes {
         })
     }
 
-    /// Every pattern must name something, or a typing error would silently rechunk less.
     fn check_patterns(&self, arrays: &[ArrayNode]) -> Result<(), LayoutError> {
         let specs = self.chunks.iter().chain(&self.shards).filter_map(|(_, pattern)| pattern.as_ref());
-        for pattern in self.include.iter().chain(&self.exclude).chain(specs) {
-            if !arrays.iter().any(|array| pattern.matches(&array.path)) {
-                let known = arrays.iter().map(|array| display_path(&array.path)).collect();
-                return Err(LayoutError::NoSuchArray { glob: pattern.text.clone(), known: listed(known) });
-            }
-        }
-        Ok(())
+        self.include.iter().chain(&self.exclude).chain(specs).try_for_each(|pattern| pattern.check(arrays))
     }
 
     /// Every dimension named must be one of some array that it is named for.

@@ -1,4 +1,4 @@
-//! The types that the rooms above share: what a source array is, and what it becomes in the view.
+//! The types that the rooms above share: what a source array is, and what it becomes in the view or a copy.
 
 /// How chunk indices are spelled as keys below an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,4 +109,25 @@ pub struct VirtualArray {
     pub chunk_shape: Vec<u64>,
     /// Virtual shard shape, a multiple of `chunk_shape`.
     pub shard_shape: Option<Vec<u64>>,
+}
+
+/// How the chunks of a copy are encoded: a transpose where `order` is not the identity, `bytes` in the source's
+/// endianness, then `bytes_to_bytes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkEncoding {
+    /// `order[k]` is the array axis that is k-th slowest in the encoded stream.
+    pub order: Vec<usize>,
+    /// Codec documents (JSON objects that zarrs accepts) of blosc, gzip, zstd and crc32c, in encoding order.
+    pub bytes_to_bytes: Vec<String>,
+}
+
+/// An array of a copy that is cut otherwise than its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedArray {
+    /// Where its elements come from, and its chunks and shards.
+    pub array: VirtualArray,
+    /// Chunk key encoding of the files: the source's.
+    pub key_encoding: KeyEncoding,
+    /// How its chunks (the inner ones where there are shards) are encoded.
+    pub encoding: ChunkEncoding,
 }

@@ -9,6 +9,9 @@ const LZ4: &str = r#"{"name":"numcodecs.lz4","configuration":{}}"#;
 /// sum, and so refuses every other compressed chunk: taken off by the source room itself as well.
 const FLETCHER32: &str = r#"{"name":"numcodecs.fletcher32","configuration":{}}"#;
 
+/// The largest block that C-Blosc takes, and so tensorstore lets a document say.
+pub(crate) const MAX_BLOSC_BLOCK: i128 = 715_827_542;
+
 /// Whether the source room decodes this document itself, so that zarrs must not see it.
 pub(super) fn is_ours(document: &str) -> bool {
     document == LZ4 || document == FLETCHER32
@@ -77,7 +80,7 @@ fn blosc(codec: &Value<'_>, item_bytes: usize) -> String {
         (_, Some(-1)) => "shuffle",
         _ => "noshuffle",
     };
-    let blocksize = integer("blocksize").filter(|size| (0..=i128::from(i32::MAX)).contains(size)).unwrap_or(0);
+    let blocksize = integer("blocksize").filter(|size| (0..=MAX_BLOSC_BLOCK).contains(size)).unwrap_or(0);
     format!(
         r#"{{"name":"blosc","configuration":{{"cname":"{cname}","clevel":{clevel},"shuffle":"{shuffle}","typesize":{typesize},"blocksize":{blocksize}}}}}"#
     )

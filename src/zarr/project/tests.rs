@@ -1,6 +1,8 @@
 //! Whole stores through a layout: documents, selection, and the exact text of each error.
 
+use super::super::consolidated;
 use super::super::hierarchy::Document;
+use super::super::splice;
 use super::*;
 
 fn array(shape: &[u64], chunks: &[u64], dimensions: &[&str], data_type: &str) -> String {
