@@ -13,6 +13,8 @@ mod exec;
 mod inspect;
 mod logging;
 mod manual;
+mod materialize;
+mod meter;
 mod mount;
 mod open;
 mod output;
@@ -27,6 +29,7 @@ use args::{Cli, Command};
 /// The exit codes that scripts may rely on (0 is success).
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+const INCOMPLETE: u8 = 4;
 
 /// Runs the program.
 pub(crate) fn run() -> ExitCode {
@@ -54,6 +57,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(&args.into()),
         Command::Mount(args) => mount::run(&config::MountConfig::new(args, as_daemon)?),
         Command::Exec(args) => exec::run(&config::ExecConfig::new(args)?),
+        Command::Materialize(args) => materialize::run(&config::CopyConfig::new(args)?),
         Command::Status(args) => status::run(args.mountpoint.as_deref(), args.json),
         Command::Unmount(args) => unmount::run(&args.into()),
         Command::Completions { shell } => Ok(manual::completions(shell)),

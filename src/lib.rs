@@ -28,6 +28,7 @@
 pub mod cache;
 pub mod fuse;
 pub mod geometry;
+pub mod materialize;
 pub mod memory;
 pub mod mounts;
 pub mod source;

@@ -10,10 +10,21 @@ use crate::zarr::{Size, parse_size};
 /// store needs, opening its view tells.
 pub const MINIMUM_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Without `--memory`: a quarter of what is left, but never more than this.
-const DEFAULT_CAP_BYTES: u64 = 8 * 1024 * 1024 * 1024;
-const DEFAULT_SHARE: f64 = 0.25;
-/// Where a quarter is less than this, this is taken if it leaves as much again.
+/// What is taken where the user says nothing: a share of what is left, and never more than a bound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Default {
+    share: f64,
+    cap_bytes: u64,
+}
+
+impl Default {
+    /// For work that goes on beside other work, for months: a quarter, at most 8 GiB.
+    pub const BESIDE: Default = Default { share: 0.25, cap_bytes: 8 << 30 };
+    /// For work that the machine is there for: a half, at most 32 GiB.
+    pub const ALONE: Default = Default { share: 0.5, cap_bytes: 32 << 30 };
+}
+
+/// Where that share is less than this, this is taken if it leaves as much again.
 const DEFAULT_FLOOR_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What `--memory` asks for.
@@ -82,11 +93,11 @@ impl std::str::FromStr for MemoryRequest {
 impl Budget {
     /// Settles the bound for this process. An amount given is taken as given: the user may know better
     /// than MemAvailable; only [`Budget::overcommits`] says so.
-    pub fn settle(request: Option<MemoryRequest>) -> Result<Self, MemoryError> {
-        Self::within(request, tightest_limit())
+    pub fn settle(request: Option<MemoryRequest>, default: Default) -> Result<Self, MemoryError> {
+        Self::within(request, default, tightest_limit())
     }
 
-    fn within(request: Option<MemoryRequest>, limit: Limit) -> Result<Self, MemoryError> {
+    fn within(request: Option<MemoryRequest>, default: Default, limit: Limit) -> Result<Self, MemoryError> {
         let share_of_limit = |share: f64| (limit.bytes as f64 * share) as u64;
         let bytes = match request {
             Some(MemoryRequest::Bytes(bytes)) if bytes < MINIMUM_BYTES => {
@@ -94,7 +105,7 @@ impl Budget {
             }
             Some(MemoryRequest::Bytes(bytes)) => bytes,
             Some(MemoryRequest::Share(share)) => share_of_limit(share),
-            None => share_of_limit(DEFAULT_SHARE).clamp(DEFAULT_FLOOR_BYTES.min(limit.bytes / 2), DEFAULT_CAP_BYTES),
+            None => share_of_limit(default.share).clamp(DEFAULT_FLOOR_BYTES.min(limit.bytes / 2), default.cap_bytes),
         };
         if bytes < MINIMUM_BYTES {
             return Err(MemoryError::NoneLeft {
@@ -164,9 +175,11 @@ mod tests {
 
     #[test]
     fn the_default_is_a_quarter_up_to_eight_gib() {
-        let settle = |bytes| Budget::within(None, limit(bytes)).map(|budget| budget.bytes);
+        let settle = |bytes| Budget::within(None, Default::BESIDE, limit(bytes)).map(|budget| budget.bytes);
         assert_eq!(settle(16 * GIB).unwrap(), 4 * GIB);
         assert_eq!(settle(1024 * GIB).unwrap(), 8 * GIB);
+        let alone = |bytes| Budget::within(None, Default::ALONE, limit(bytes)).map(|budget| budget.bytes);
+        assert_eq!((alone(16 * GIB).unwrap(), alone(1024 * GIB).unwrap()), (8 * GIB, 32 * GIB));
         assert_eq!(settle(300 * MIB).unwrap(), DEFAULT_FLOOR_BYTES);
         assert_eq!(settle(200 * MIB).unwrap(), 100 * MIB);
         assert!(settle(100 * MIB).unwrap_err().to_string().contains("at least 64 MiB"));
@@ -174,9 +187,9 @@ mod tests {
 
     #[test]
     fn an_amount_is_taken_as_given_unless_it_cannot_work() {
-        let budget = Budget::within(Some(MemoryRequest::Bytes(3 * GIB)), limit(GIB)).unwrap();
+        let budget = Budget::within(Some(MemoryRequest::Bytes(3 * GIB)), Default::BESIDE, limit(GIB)).unwrap();
         assert!(budget.bytes == 3 * GIB && budget.overcommits());
-        let error = Budget::within(Some(MemoryRequest::Bytes(MIB)), limit(GIB)).unwrap_err();
+        let error = Budget::within(Some(MemoryRequest::Bytes(MIB)), Default::BESIDE, limit(GIB)).unwrap_err();
         assert_eq!(error.to_string(), "--memory 1 MiB is too small: at least 64 MiB are needed");
     }
 }

@@ -25,7 +25,8 @@ const EXAMPLE: &str = "Example:
   python -c \"import xarray as xr; print(xr.open_zarr('objects.zarr'))\"
   rechunkfs unmount ./objects.zarr
 
-Exit codes: 0 done, 1 failed, 2 usage; `exec` ends with its command's.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 verify found differences, 4 stopped and resumable; `exec` ends with its
+command's.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Mount(MountArgs),
     /// Mount, run a command, unmount; ends with the command's exit code
     Exec(ExecArgs),
+    /// Write the view to disk: a copy in the layout, in bounded memory, restartable
+    Materialize(MaterializeArgs),
     /// Show mounts, or one of them; without any: can this machine mount?
     Status(StatusArgs),
     /// End a mount
@@ -56,6 +59,7 @@ impl Command {
         match self {
             Self::Inspect(args) => args.json,
             Self::Mount(args) => args.json,
+            Self::Materialize(args) => args.json,
             Self::Status(args) => args.json,
             Self::Unmount(args) => args.json,
             Self::Exec(_) | Self::Completions { .. } | Self::Man => false,
@@ -118,6 +122,41 @@ pub(crate) struct ExecArgs {
     pub(crate) layout: LayoutArgs,
     #[command(flatten)]
     pub(crate) resources: ResourceArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct MaterializeArgs {
+    /// The store: a directory with zarr.json, .zgroup or .zarray
+    pub(crate) source: PathBuf,
+    /// The copy: a directory that is not there yet, or empty
+    pub(crate) target: PathBuf,
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
+    /// Codecs of the chunks: source, none, zstd[:LEVEL], blosc:CNAME[:LEVEL[:SHUFFLE]], gzip[:LEVEL] or a JSON list of
+    /// Zarr v3 codecs; ARRAY=SPEC for one array (may be repeated) [default: source, where that is lossless]
+    #[arg(long, value_name = "SPEC", help_heading = "Copy")]
+    pub(crate) codecs: Vec<String>,
+    /// Go on with an unfinished copy; start one where there is none
+    #[arg(long, help_heading = "Copy")]
+    pub(crate) resume: bool,
+    /// Replace the store at TARGET, once the copy is complete; an unfinished copy at once
+    #[arg(long, help_heading = "Copy")]
+    pub(crate) overwrite: bool,
+    /// Leave out the chunks that draw on source chunks which cannot be read; the exit code is 1 all the same
+    #[arg(long, help_heading = "Copy")]
+    pub(crate) keep_going: bool,
+    /// Memory for the whole process: 512M, 2GiB, 25% [default: a half, at most 32 GiB, of what machine, cgroups and
+    /// Slurm leave]
+    #[arg(long, value_name = "SIZE", help_heading = "Resources")]
+    pub(crate) memory: Option<MemoryRequest>,
+    /// Threads for decoding and encoding [default: the CPUs of this job]
+    #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize), help_heading = "Resources")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// One JSON result on stdout, progress as JSON lines on stderr
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

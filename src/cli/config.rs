@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use rechunkfs::memory::{Budget, default_threads};
+use rechunkfs::memory::{self, Budget, default_threads};
 use rechunkfs::view::CacheDir;
 use rechunkfs::zarr::layout::Layout;
 
@@ -73,6 +73,22 @@ pub(crate) struct ExecConfig {
     pub(crate) command: Vec<OsString>,
 }
 
+/// `materialize`.
+pub(crate) struct CopyConfig {
+    /// Canonical.
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) layout: Layout,
+    pub(crate) codecs: Vec<String>,
+    pub(crate) budget: Budget,
+    pub(crate) threads: usize,
+    pub(crate) resume: bool,
+    pub(crate) overwrite: bool,
+    pub(crate) keep_going: bool,
+    pub(crate) json: bool,
+    pub(crate) log: LogConfig,
+}
+
 /// `inspect`.
 pub(crate) struct InspectConfig {
     pub(crate) source: PathBuf,
@@ -103,21 +119,48 @@ impl ViewConfig {
                 .map(|path| cache_dir::checked(path, resources.cache_size, &source))
                 .transpose()?,
             source,
-            layout: Layout {
-                along: layout.along,
-                chunks: layout.chunks,
-                chunk_size_bytes: layout.chunk_size,
-                shards: layout.shards,
-                array_globs: layout.array,
-                exclude_globs: layout.exclude,
-            },
-            budget: Budget::settle(resources.memory)?,
+            layout: layout.into(),
+            budget: Budget::settle(resources.memory, memory::Default::BESIDE)?,
             threads: resources.threads.map_or_else(default_threads, usize::from),
-            log: LogConfig {
-                verbosity: output.verbose,
-                quiet: output.quiet,
-                file: output.log_file.map(std::path::absolute).transpose()?,
-            },
+            log: LogConfig::new(output)?,
+        })
+    }
+}
+
+impl From<args::LayoutArgs> for Layout {
+    fn from(args: args::LayoutArgs) -> Self {
+        Self {
+            along: args.along,
+            chunks: args.chunks,
+            chunk_size_bytes: args.chunk_size,
+            shards: args.shards,
+            array_globs: args.array,
+            exclude_globs: args.exclude,
+        }
+    }
+}
+
+impl LogConfig {
+    fn new(output: args::OutputArgs) -> anyhow::Result<Self> {
+        let file = output.log_file.map(std::path::absolute).transpose()?;
+        Ok(Self { verbosity: output.verbose, quiet: output.quiet, file })
+    }
+}
+
+impl CopyConfig {
+    pub(crate) fn new(args: args::MaterializeArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            source: canonical_source(&args.source)?,
+            target: args.target,
+            layout: args.layout.into(),
+            codecs: args.codecs,
+            budget: Budget::settle(args.memory, memory::Default::ALONE)?,
+            threads: args.threads.map_or_else(default_threads, usize::from),
+            resume: args.resume,
+            overwrite: args.overwrite,
+            keep_going: args.keep_going,
+            json: args.json,
+            log: LogConfig::new(args.output)?,
         })
     }
 }

@@ -149,9 +149,7 @@ pub(crate) fn slow_first_reads(view: &View) -> Vec<String> {
 fn decode_time(decoded_bytes: u64) -> String {
     match decoded_bytes / DECODED_BYTES_PER_S {
         0 => "under 1 s".to_owned(),
-        seconds @ 1..120 => format!("about {seconds} s"),
-        seconds @ 120..7200 => format!("about {} min", seconds / 60),
-        seconds => format!("about {} h", thousands(seconds / 3600)),
+        long => format!("about {}", seconds(long)),
     }
 }
 
@@ -187,6 +185,22 @@ pub(crate) fn shape(lengths: &[u64]) -> String {
 /// `3.3 MiB`
 pub(crate) fn bytes(bytes: u64) -> String {
     format_bytes(u128::from(bytes))
+}
+
+/// `90 s`, `12 min`, `3 h`
+pub(crate) fn seconds(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", thousands(seconds / 3600)),
+    }
+}
+
+/// The most memory that this process has had, if the system tells.
+pub(crate) fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// `96,432`

@@ -4,12 +4,12 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 /// Called with the signal and whether it is the first.
 type Action = Box<dyn FnMut(i32, bool) + Send>;
 
-/// SIGINT, SIGTERM and SIGHUP, caught for the rest of the process's life.
+/// SIGINT, SIGTERM and SIGHUP, and SIGUSR1 where it is asked for, caught for the rest of the process's life.
 ///
 /// Until [`Signals::arm`] a signal ends the process at once: there is nothing to clear up yet.
 pub struct Signals {
@@ -25,7 +25,16 @@ impl fmt::Debug for Signals {
 impl Signals {
     /// Starts to listen.
     pub fn install() -> io::Result<Self> {
-        let mut caught = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        Self::listen(&[SIGINT, SIGTERM, SIGHUP])
+    }
+
+    /// The same, for work that batch systems end by SIGUSR1 some time before they kill it.
+    pub fn install_for_batch() -> io::Result<Self> {
+        Self::listen(&[SIGINT, SIGTERM, SIGHUP, SIGUSR1])
+    }
+
+    fn listen(signals: &[i32]) -> io::Result<Self> {
+        let mut caught = signal_hook::iterator::Signals::new(signals)?;
         let action: Arc<Mutex<Option<Action>>> = Arc::default();
         let shared = Arc::clone(&action);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

@@ -15,6 +15,8 @@ pub struct Counters {
     pub blocks: AtomicU64,
     /// Nanoseconds spent reading and decoding, summed over threads.
     pub decode_ns: AtomicU64,
+    /// Of them: reading.
+    pub read_ns: AtomicU64,
 }
 
 /// One reading of [`Counters`].

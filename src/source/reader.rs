@@ -264,7 +264,10 @@ impl ArrayReader {
 
     fn pread(&self, opened: &File, file: &[u64], offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         Counters::add(&self.counters.read_bytes, out.len() as u64);
-        opened.read_exact_at(out, offset).map_err(|error| match error.kind() {
+        let began = Instant::now();
+        let read = opened.read_exact_at(out, offset);
+        Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
+        read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.corrupt(file, "it ends early".into()),
             _ => self.io(file, "read it", error),
         })

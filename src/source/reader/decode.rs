@@ -7,6 +7,7 @@ use super::{ArrayReader, RAW_BLOCK_BYTES};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 /// A Blosc leaf up to here is read at once: less than what the other requests would cost.
 const SMALL_BYTES: u64 = 64 << 10;
@@ -160,7 +161,9 @@ impl Read for Span<'_> {
         if wanted == 0 {
             return Ok(0);
         }
+        let began = Instant::now();
         let n = self.opened.read_at(&mut out[..wanted], self.at)?;
+        Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
         if n == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends early"));
         }

@@ -1,0 +1,139 @@
+//! `materialize`: writes the view of a store to disk.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use rechunkfs::fuse::signals::Signals;
+use rechunkfs::materialize::{self, CopyError, Options, Outcome, Progress};
+use rechunkfs::source::{Counters, hierarchy};
+use rechunkfs::zarr;
+use serde_json::json;
+
+use super::config::CopyConfig;
+use super::meter::Meter;
+use super::report::ViewReport;
+use super::{FAILED, INCOMPLETE, logging, output, report};
+
+/// How long after a signal the copy may take to stop by itself.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Runs `materialize`.
+pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    logging::start(&config.log, None)?;
+    let signals = Signals::install_for_batch()?;
+    let source = hierarchy::read(&config.source)?;
+    let projection = zarr::project_copy(&source, &config.layout, &config.codecs)?;
+    if !config.log.quiet {
+        projection.projection.warnings.iter().chain(&projection.notices).for_each(|text| output::warning(text));
+    }
+    let shown = ViewReport::new(&projection.projection);
+    if !config.json && !config.log.quiet {
+        output::text(&shown.text());
+    }
+    let progress = Arc::new(Progress::default());
+    let counters = Arc::new(Counters::default());
+    let stopping = Arc::clone(&progress);
+    signals.arm(
+        || Ok::<(), std::io::Error>(()),
+        |()| {
+            Box::new(move |_, first| {
+                stopping.stop();
+                let last_word = || {
+                    incomplete("stopped by a signal");
+                    std::process::exit(i32::from(INCOMPLETE));
+                };
+                if !first {
+                    last_word();
+                }
+                // What is under way when the time is up is done again: the journal knows nothing of it.
+                std::thread::spawn(move || {
+                    std::thread::sleep(PATIENCE);
+                    last_word();
+                });
+            })
+        },
+    )?;
+    let options = Options {
+        source: config.source.clone(),
+        target: config.target.clone(),
+        memory_bytes: config.budget.bytes,
+        threads: config.threads,
+        resume: config.resume,
+        overwrite: config.overwrite,
+        keep_going: config.keep_going,
+        max_tile_bytes: None,
+    };
+    let meter = Meter::start(Arc::clone(&progress), Arc::clone(&counters), config.json, config.log.quiet);
+    let outcome = materialize::copy(&source, projection, &options, &progress, &counters);
+    drop(meter);
+    match outcome {
+        Ok(outcome) => Ok(finished(config, &shown, &outcome, &progress, began)),
+        Err(error @ CopyError::Stopped) => {
+            incomplete(&error.to_string());
+            Ok(ExitCode::from(INCOMPLETE))
+        }
+        Err(error) if error.is_resumable() => {
+            incomplete(&error.to_string());
+            Ok(ExitCode::from(INCOMPLETE))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says why the copy is not complete, and how it goes on.
+fn incomplete(why: &str) {
+    let mut words: Vec<String> = std::env::args().collect();
+    if !words.iter().any(|word| word == "--resume") {
+        words.push("--resume".to_owned());
+    }
+    let command: Vec<String> = words.iter().map(|word| super::mount::quoted(word.as_ref())).collect();
+    output::note(&format!("{why}; go on with: {}", command.join(" ")));
+}
+
+fn finished(
+    config: &CopyConfig,
+    shown: &ViewReport,
+    outcome: &Outcome,
+    progress: &Progress,
+    began: Instant,
+) -> ExitCode {
+    let seconds = began.elapsed().as_secs_f64();
+    let (total, resumed) = (progress.total_bytes.load(Relaxed), progress.resumed_bytes.load(Relaxed));
+    let (written, files) = (progress.written_bytes.load(Relaxed), progress.files.load(Relaxed));
+    let peak = report::peak_rss_bytes();
+    if config.json {
+        let mut result = shown.json();
+        result["source"] = config.source.display().to_string().into();
+        result["target"] = config.target.display().to_string().into();
+        result["seconds"] = json!((seconds * 1e3).round() / 1e3);
+        result["bytes"] = total.into();
+        result["written_bytes"] = written.into();
+        result["files"] = files.into();
+        result["peak_rss_bytes"] = peak.into();
+        result["memory_bytes"] = config.budget.bytes.into();
+        result["resumed"] = outcome.is_resumed.into();
+        result["resumed_bytes"] = resumed.into();
+        result["failures"] = json!(outcome.failures);
+        output::json("materialize", result);
+    } else {
+        let rate = (total - resumed.min(total)) as f64 / seconds.max(1e-3);
+        output::text(&format!(
+            "copied: {}, {} in {:.1} s ({}/s), {} files, {} on disk; peak memory {} of {}\n",
+            config.target.display(),
+            report::bytes(total),
+            seconds,
+            report::bytes(rate as u64),
+            report::thousands(files),
+            report::bytes(written),
+            peak.map_or_else(|| "unknown".to_owned(), report::bytes),
+            report::bytes(config.budget.bytes),
+        ));
+    }
+    for failure in &outcome.failures {
+        output::error(&format!("left out: {failure}"));
+    }
+    if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}

@@ -1,0 +1,60 @@
+//! Writes the view of a store to disk: all cores busy, memory bounded, restartable.
+//!
+//! An array is made in *units*: target chunks, or the shards that hold them, or parts of shards where these are large.
+//! Tiles (see [`crate::geometry::Tiling`]) are decoded and placed into units; units that are whole are encoded and
+//! written. Everything lies in a folder beside the target until it is complete; every few seconds what was written is
+//! synced and named in a journal, from which a later run goes on. The bytes that are written depend on the source, the
+//! layout and the codecs alone.
+
+mod array;
+mod commits;
+mod done;
+mod encode;
+mod engine;
+mod error;
+mod files;
+mod journal;
+mod passed;
+mod plan;
+mod progress;
+mod run;
+mod shards;
+mod site;
+mod write;
+
+pub use error::CopyError;
+pub use progress::Progress;
+pub use run::copy;
+pub use site::PARTIAL_SUFFIX;
+
+use std::path::PathBuf;
+
+/// What is copied where, and with what means.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The source store, canonical.
+    pub source: PathBuf,
+    /// Where the copy is to be.
+    pub target: PathBuf,
+    /// Bound on the memory of the whole process, bytes.
+    pub memory_bytes: u64,
+    /// Threads that decode and encode.
+    pub threads: usize,
+    /// Go on with what an earlier run left.
+    pub resume: bool,
+    /// Replace what is at the target, once the copy is complete.
+    pub overwrite: bool,
+    /// Leave out what draws on source chunks that cannot be read.
+    pub keep_going: bool,
+    /// Tiles are no larger than this even where memory allows; tests make seams and slabs of small stores with it.
+    pub max_tile_bytes: Option<u64>,
+}
+
+/// How a copy ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// It went on with what an earlier run left.
+    pub is_resumed: bool,
+    /// What could not be read, and so was left out.
+    pub failures: Vec<String>,
+}

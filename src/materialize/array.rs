@@ -1,0 +1,160 @@
+//! One rechunked array of a copy: its source, its target files, and the units in which these are made.
+
+use super::CopyError;
+use super::encode::Encoder;
+use crate::geometry::{Pieces, Region, n_elems, ravel, unravel};
+use crate::source::{ArrayReader, Counters, SourceError, Stamp, Stamps};
+use crate::zarr::{CopiedArray, SourceArray};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Source shards kept open.
+const MAX_OPEN_SHARDS: usize = 128;
+
+/// A rechunked array.
+#[derive(Debug)]
+pub(super) struct ArrayCopy {
+    pub(super) copied: CopiedArray,
+    pub(super) reader: ArrayReader,
+    pub(super) encoder: Encoder,
+    /// Shape of a target file, cut off where one file reaches beyond the array: whole chunks that hold elements.
+    pub(super) file_shape: Vec<u64>,
+    /// Target files along each axis.
+    pub(super) file_grid: Vec<u64>,
+    pub(super) stamps: Stamps,
+    /// Stamps that no commit has yet.
+    fresh: Mutex<Vec<(u64, u64)>>,
+}
+
+impl ArrayCopy {
+    /// Prepares `copied` of the store at `root`; reads nothing.
+    pub(super) fn new(root: &Path, copied: CopiedArray, counters: Arc<Counters>) -> Result<Self, CopyError> {
+        let source = &copied.array.source;
+        let reader = ArrayReader::new(root, source, MAX_OPEN_SHARDS, counters)?;
+        let refuse = |why: String| CopyError::Codec { array: source.path.clone(), why };
+        let encoder = Encoder::new(&copied.encoding).map_err(refuse)?;
+        let chunk_shape = &copied.array.chunk_shape;
+        let full_shape = copied.array.shard_shape.as_ref().unwrap_or(chunk_shape);
+        let file_grid: Vec<u64> = source.shape.iter().zip(full_shape).map(|(len, file)| len.div_ceil(*file)).collect();
+        let file_shape = (0..source.shape.len())
+            .map(|a| full_shape[a].min(source.shape[a].div_ceil(chunk_shape[a]).max(1).saturating_mul(chunk_shape[a])))
+            .collect();
+        n_elems(&file_grid).ok_or_else(|| refuse("more chunks than can be numbered; choose larger ones".to_owned()))?;
+        Ok(ArrayCopy {
+            reader,
+            encoder,
+            file_shape,
+            file_grid,
+            stamps: Stamps::default(),
+            fresh: Mutex::default(),
+            copied,
+        })
+    }
+
+    pub(super) fn source(&self) -> &SourceArray {
+        &self.copied.array.source
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.source().path
+    }
+
+    pub(super) fn is_sharded(&self) -> bool {
+        self.copied.array.shard_shape.is_some()
+    }
+
+    /// Shape of a chunk; of an inner chunk where there are shards.
+    pub(super) fn chunk_shape(&self) -> &[u64] {
+        &self.copied.array.chunk_shape
+    }
+
+    pub(super) fn item_bytes(&self) -> u64 {
+        self.source().item_bytes as u64
+    }
+
+    /// Decoded bytes of a chunk.
+    pub(super) fn chunk_bytes(&self) -> u64 {
+        self.chunk_shape().iter().fold(self.item_bytes(), |bytes, &len| bytes.saturating_mul(len))
+    }
+
+    /// Decoded bytes of a target file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file_shape.iter().fold(self.item_bytes(), |bytes, &len| bytes.saturating_mul(len))
+    }
+
+    /// Decoded bytes of the array.
+    pub(super) fn array_bytes(&self) -> u64 {
+        self.source().shape.iter().fold(self.item_bytes(), |bytes, &len| bytes.saturating_mul(len))
+    }
+
+    /// Inner chunks of a shard along each axis, those beyond the array included.
+    pub(super) fn inner_grid(&self) -> Vec<u64> {
+        let shard = self.copied.array.shard_shape.as_deref().unwrap_or(self.chunk_shape());
+        shard.iter().zip(self.chunk_shape()).map(|(shard, chunk)| shard / chunk).collect()
+    }
+
+    /// Cuts target files into units of at most `max_bytes`, in which they are made: a chunk is never cut, a shard into
+    /// runs of inner chunks that follow each other in it. `None` where their number passes `u64`.
+    pub(super) fn units(&self, max_bytes: u64) -> Option<Pieces> {
+        let chunks: Vec<u64> =
+            self.file_shape.iter().zip(self.chunk_shape()).map(|(file, chunk)| file / chunk).collect();
+        let mut unit = chunks.clone();
+        let mut bytes = self.file_bytes();
+        for axis in 0..unit.len() {
+            if bytes <= max_bytes {
+                break;
+            }
+            let row_bytes = bytes / unit[axis].max(1);
+            unit[axis] = (max_bytes / row_bytes.max(1)).clamp(1, chunks[axis]);
+            bytes = row_bytes * unit[axis];
+        }
+        let unit = unit.iter().zip(self.chunk_shape()).map(|(n, chunk)| n * chunk).collect();
+        Pieces::of_shape(&self.source().shape, &self.file_shape, unit, self.item_bytes())
+    }
+
+    /// The key of target file `file` below the array.
+    pub(super) fn key(&self, file: u64) -> String {
+        self.copied.key_encoding.key(&unravel(file, &self.file_grid))
+    }
+
+    /// The stamp of a source file in the state of the source that is copied.
+    pub(super) fn stamp_of(&self, file: &[u64]) -> Result<Stamp, SourceError> {
+        let at = ravel(file, self.reader.file_grid());
+        if let Some(stamp) = self.stamps.get(at) {
+            return Ok(stamp);
+        }
+        let stamp = self.stamps.settle(at, self.reader.state(file)?.stamp);
+        lock(&self.fresh).push((at, stamp.to_raw()));
+        Ok(stamp)
+    }
+
+    /// Whether any source file exists on which `region` (within the array) draws.
+    pub(super) fn is_any_present(&self, region: &Region) -> Result<bool, SourceError> {
+        for file in self.reader.files_of(region).positions() {
+            if self.stamp_of(&file)?.is_present() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Stamps settled since the last call.
+    pub(super) fn fresh_stamps(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut *lock(&self.fresh))
+    }
+
+    /// Source files whose state is no longer the one that was copied: the key of the first.
+    pub(super) fn first_changed(&self, stamps: &[(u64, Stamp)]) -> Result<Option<String>, SourceError> {
+        for &(file, stamp) in stamps {
+            let file = unravel(file, self.reader.file_grid());
+            if self.reader.state(&file)?.stamp != stamp {
+                return Ok(Some(self.reader.key(&file)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

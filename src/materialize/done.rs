@@ -1,0 +1,55 @@
+//! Which files an earlier run has done.
+
+use std::collections::HashMap;
+
+/// Numbers per page; a page is allocated when one of its numbers enters.
+const PAGE: u64 = 1 << 15;
+
+/// A set of numbers, dense in places.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pages: HashMap<u64, Box<[u64]>>,
+    n: u64,
+}
+
+impl Done {
+    pub(super) fn is_empty(&self) -> bool {
+        self.n == 0
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.n
+    }
+
+    pub(super) fn has(&self, number: u64) -> bool {
+        let bit = number % PAGE;
+        self.pages.get(&(number / PAGE)).is_some_and(|page| page[(bit / 64) as usize] >> (bit % 64) & 1 == 1)
+    }
+
+    /// Adds runs: first and how many.
+    pub(super) fn extend(&mut self, runs: &[(u64, u64)]) {
+        for number in runs.iter().flat_map(|&(first, n)| first..first.saturating_add(n)) {
+            let bit = number % PAGE;
+            let page = self.pages.entry(number / PAGE).or_insert_with(|| vec![0; (PAGE / 64) as usize].into());
+            let word = &mut page[(bit / 64) as usize];
+            self.n += u64::from(*word >> (bit % 64) & 1 == 0);
+            *word |= 1 << (bit % 64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_has_what_was_added() {
+        let mut done = Done::default();
+        assert!(done.is_empty() && !done.has(0));
+        done.extend(&[(3, 4), (PAGE - 1, 2), (5, 3)]);
+        let has: Vec<u64> = (0..2 * PAGE).filter(|&number| done.has(number)).collect();
+        assert_eq!(has, [3, 4, 5, 6, 7, PAGE - 1, PAGE]);
+        assert_eq!(done.len(), 7);
+    }
+}

@@ -1,0 +1,317 @@
+//! Goes through the tiles of an array: several are in the making at once, units that are whole go to a sink.
+
+use super::CopyError;
+use super::array::ArrayCopy;
+use super::plan::{ArrayPlan, TILES_AT_ONCE};
+use super::progress::Progress;
+use crate::cache::{Cache, Ticket, rounded};
+use crate::geometry::{LeafShare, PiecePart, Region, TileId, ravel};
+use crate::source::SourceError;
+use crate::synthesis::{Failure, Ground, Leaves, Slots, Target, build, fill_with};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+/// How long a thread that waits for memory goes without a look at whether to stop.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Where units go.
+pub(super) trait Sink: Sync {
+    /// Whether `unit` is still to be made.
+    fn wants(&self, unit: u64) -> bool;
+
+    /// Takes the bytes of `unit`: C order of its region, padding included.
+    fn put(&self, unit: u64, bytes: &[u8]) -> Result<(), CopyError>;
+
+    /// Takes note that all of `unit` is fill value.
+    fn put_fill(&self, unit: u64) -> Result<(), CopyError>;
+
+    /// Takes note that `unit` cannot be made.
+    fn put_nothing(&self, unit: u64) -> Result<(), CopyError>;
+}
+
+/// All that copying an array takes.
+#[derive(Clone, Copy)]
+pub(super) struct Work<'a> {
+    pub(super) array: &'a ArrayCopy,
+    pub(super) plan: &'a ArrayPlan,
+    pub(super) leaves: &'a dyn Leaves,
+    pub(super) sink: &'a dyn Sink,
+    pub(super) progress: &'a Progress,
+    pub(super) pool: &'a rayon::ThreadPool,
+    /// What cannot be read is left out, and noted.
+    pub(super) keep_going: bool,
+}
+
+/// A unit that several tiles fill.
+#[derive(Debug)]
+struct Seam {
+    open: Mutex<Option<Box<[u8]>>>,
+    state: Mutex<SeamState>,
+}
+
+#[derive(Debug)]
+struct SeamState {
+    /// Tiles that have not placed their parts.
+    left: usize,
+    /// A part could not be read.
+    is_spoiled: bool,
+    /// A part was there at all.
+    is_touched: bool,
+}
+
+/// A tile about to be built.
+struct Job {
+    share: LeafShare,
+    hull: Region,
+    /// For each piece of the hull, what becomes of it.
+    fates: Vec<Fate>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Fate {
+    /// It lies in the tile's bytes from here on.
+    Held { unit: u64, at: usize, len: usize },
+    /// It is filled by several tiles.
+    Shared { unit: u64, seam: Arc<Seam> },
+    /// Nobody wants it.
+    Left,
+}
+
+/// The tiles not yet taken, and the memory for them.
+struct Turn {
+    next: u64,
+    seams: HashMap<u64, Arc<Seam>>,
+}
+
+/// Makes every unit that the sink wants. Returns what could not be read, where that is to be left out.
+pub(super) fn sweep(work: Work<'_>) -> Result<Vec<Arc<SourceError>>, CopyError> {
+    let slots = Slots::new(work.plan.scratch_bytes);
+    let memory: Arc<Cache<(), ()>> = Cache::new(work.plan.tile_memory_bytes);
+    let turn = Mutex::new(Turn { next: 0, seams: HashMap::new() });
+    let failures = Mutex::new(Vec::new());
+    let ended: Mutex<Option<CopyError>> = Mutex::new(None);
+    let drive = || {
+        loop {
+            if work.progress.is_stopping() {
+                lock(&ended).get_or_insert(CopyError::Stopped);
+            }
+            if lock(&ended).is_some() {
+                return;
+            }
+            match step(work, &slots, &memory, &turn, &failures) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    lock(&ended).get_or_insert(error);
+                    return;
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..TILES_AT_ONCE {
+            scope.spawn(drive);
+        }
+        drive();
+    });
+    match ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner)),
+    }
+}
+
+/// Takes a tile and makes it; `false` where there are no more.
+fn step(
+    work: Work<'_>,
+    slots: &Slots,
+    memory: &Arc<Cache<(), ()>>,
+    turn: &Mutex<Turn>,
+    failures: &Mutex<Vec<Arc<SourceError>>>,
+) -> Result<bool, CopyError> {
+    let (job, mut ticket) = {
+        // Memory is asked for in the order of the tiles, so that those which complete open units come first.
+        let mut turn = lock(turn);
+        let Some(job) = next_job(work, &mut turn) else { return Ok(false) };
+        let bytes = rounded(job.bytes as u64).saturating_mul(work.plan.bytes_per_tile_byte);
+        let Some(ticket) = wait_for(memory, bytes, work.progress) else { return Err(CopyError::Stopped) };
+        (job, ticket)
+    };
+    let present = work.pool.install(|| work.array.is_any_present(&job.share.coverage))?;
+    let mut buffer = ticket.buffer(if present { job.bytes } else { 0 });
+    let mut failed = Vec::new();
+    if present {
+        let fill = &work.array.source().fill;
+        let targets = targets(work, &job, &mut buffer, fill);
+        let ground = Ground {
+            leaves: work.leaves,
+            tiling: &work.plan.tiling,
+            pieces: &work.plan.units,
+            fill,
+            slots,
+            copy_ns: &work.progress.place_ns,
+        };
+        failed = work.pool.install(|| build(ground, &job.share, &job.hull, &targets));
+    }
+    if let Some(first) = failed.first() {
+        if !work.keep_going {
+            return Err(CopyError::source(Arc::clone(&first.error)));
+        }
+        lock(failures).extend(failed.iter().map(|failure| Arc::clone(&failure.error)));
+    }
+    finish(work, &job, present, &buffer, &failed, turn)?;
+    Ok(true)
+}
+
+/// The next tile that has something to do.
+fn next_job(work: Work<'_>, turn: &mut Turn) -> Option<Job> {
+    let (tiling, units) = (&work.plan.tiling, &work.plan.units);
+    while turn.next < tiling.n_tiles() && !work.progress.is_stopping() {
+        let tile = TileId(turn.next);
+        turn.next += 1;
+        let share = tiling.share(tile);
+        if share.coverage.is_empty() {
+            continue;
+        }
+        let hull = tiling.pieces_of(&share, units);
+        let mut bytes = 0;
+        let fates: Vec<Fate> = hull
+            .positions()
+            .map(|indices| {
+                let unit = ravel(&indices, units.piece_grid());
+                let len = units.region_bytes(&units.piece_region_at(&indices)) as usize;
+                match tiling.part_of(tile, &share, units, &indices) {
+                    PiecePart::Nothing => Fate::Left,
+                    _ if !work.sink.wants(unit) => Fate::Left,
+                    PiecePart::Whole => {
+                        bytes += len;
+                        Fate::Held { unit, at: bytes - len, len }
+                    }
+                    PiecePart::Shared(tiles) => {
+                        let fill = &work.array.source().fill;
+                        let seam =
+                            turn.seams.entry(unit).or_insert_with(|| Arc::new(Seam::new(len, tiles.len(), fill)));
+                        Fate::Shared { unit, seam: Arc::clone(seam) }
+                    }
+                }
+            })
+            .collect();
+        if fates.iter().any(|fate| !matches!(fate, Fate::Left)) {
+            return Some(Job { share, hull, fates, bytes });
+        }
+    }
+    None
+}
+
+/// One target for each piece of the hull. Building writes every element of the array; padding is filled here.
+fn targets<'a>(work: Work<'_>, job: &'a Job, mut bytes: &'a mut [u8], fill: &[u8]) -> Vec<Option<Target<'a>>> {
+    let units = &work.plan.units;
+    let shape = &work.array.source().shape;
+    job.fates
+        .iter()
+        .map(|fate| match fate {
+            Fate::Held { unit, len, .. } => {
+                let (piece, rest) = std::mem::take(&mut bytes).split_at_mut(*len);
+                bytes = rest;
+                let region = units.piece_region(*unit);
+                if region.clipped(shape) != region {
+                    fill_with(piece, fill);
+                }
+                Some(Target::Tile(Mutex::new(piece)))
+            }
+            Fate::Shared { seam, .. } => Some(Target::Seam(&seam.open)),
+            Fate::Left => None,
+        })
+        .collect()
+}
+
+/// Hands the units that are whole now to the sink.
+fn finish(
+    work: Work<'_>,
+    job: &Job,
+    present: bool,
+    bytes: &[u8],
+    failed: &[Failure],
+    turn: &Mutex<Turn>,
+) -> Result<(), CopyError> {
+    let units = &work.plan.units;
+    let is_hit = |unit: u64| {
+        let region = units.piece_region(unit);
+        failed.iter().any(|failure| !failure.region.intersect(&region).is_empty())
+    };
+    let one = |fate: &Fate| -> Result<(), CopyError> {
+        if work.progress.is_stopping() {
+            return Err(CopyError::Stopped);
+        }
+        match fate {
+            Fate::Left => Ok(()),
+            Fate::Held { unit, .. } if is_hit(*unit) => work.sink.put_nothing(*unit),
+            Fate::Held { unit, .. } if !present => work.sink.put_fill(*unit),
+            Fate::Held { unit, at, len } => work.sink.put(*unit, &bytes[*at..at + len]),
+            Fate::Shared { unit, seam } => match seam.contribute(is_hit(*unit), present) {
+                None => Ok(()),
+                Some(completed) => {
+                    lock(turn).seams.remove(unit);
+                    match completed {
+                        Completed::Spoiled => work.sink.put_nothing(*unit),
+                        Completed::Fill => work.sink.put_fill(*unit),
+                        Completed::Bytes(bytes) => work.sink.put(*unit, &bytes),
+                    }
+                }
+            },
+        }
+    };
+    work.pool.install(|| job.fates.par_iter().try_for_each(one))
+}
+
+/// What became of a seam.
+enum Completed {
+    Bytes(Box<[u8]>),
+    Fill,
+    Spoiled,
+}
+
+impl Seam {
+    fn new(len: usize, n_tiles: usize, fill: &[u8]) -> Self {
+        let mut bytes = vec![0; len];
+        fill_with(&mut bytes, fill);
+        let state = SeamState { left: n_tiles, is_spoiled: false, is_touched: false };
+        Seam { open: Mutex::new(Some(bytes.into_boxed_slice())), state: Mutex::new(state) }
+    }
+
+    /// Notes that a tile has placed its part; what became of the seam if that was the last one.
+    fn contribute(&self, is_spoiled: bool, is_touched: bool) -> Option<Completed> {
+        let mut state = lock(&self.state);
+        state.left -= 1;
+        state.is_spoiled |= is_spoiled;
+        state.is_touched |= is_touched;
+        if state.left > 0 {
+            return None;
+        }
+        let bytes = lock(&self.open).take();
+        Some(match bytes {
+            Some(bytes) if !state.is_spoiled && state.is_touched => Completed::Bytes(bytes),
+            _ if state.is_spoiled => Completed::Spoiled,
+            _ => Completed::Fill,
+        })
+    }
+}
+
+/// Waits for memory; `None` where the copy is to stop.
+fn wait_for(memory: &Arc<Cache<(), ()>>, bytes: u64, progress: &Progress) -> Option<Ticket> {
+    let (send, receive) = mpsc::channel();
+    memory.request(bytes, move |ticket| drop(send.send(ticket)));
+    loop {
+        match receive.recv_timeout(GLANCE) {
+            Ok(ticket) => return Some(ticket),
+            Err(_) if progress.is_stopping() => return None,
+            Err(_) => {}
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

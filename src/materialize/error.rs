@@ -1,0 +1,134 @@
+//! Why a copy failed, or stopped. Each message names the thing and the remedy.
+
+use crate::source::SourceError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A copy, or a comparison, that did not come to its end.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CopyError {
+    /// A source chunk cannot be read.
+    #[error("{0}")]
+    Source(Arc<SourceError>),
+    /// The source is not what it was when the copy began.
+    #[error(
+        "{what} changed while it was copied: a copy must be of one state of its source; copy again when the source is at rest (--overwrite)"
+    )]
+    Changed {
+        /// Array and key, or file, or document.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {error}", path.display())]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        error: Arc<io::Error>,
+    },
+    /// The disk or the quota is used up.
+    #[error("{}: {error}: make room and go on with --resume", path.display())]
+    Full {
+        /// What could not be written.
+        path: PathBuf,
+        /// The cause.
+        error: Arc<io::Error>,
+    },
+    /// Not even one chunk at a time fits.
+    #[error(
+        "array '{array}': {needed} of memory are needed for {what}, {given} are allowed: give more --memory, or {remedy}"
+    )]
+    TooLittleMemory {
+        /// Array path.
+        array: String,
+        /// What would do.
+        needed: String,
+        /// What is allowed.
+        given: String,
+        /// What takes it.
+        what: &'static str,
+        /// Another way.
+        remedy: &'static str,
+    },
+    /// Codecs that cannot be built.
+    #[error("array '{array}': {why}")]
+    Codec {
+        /// Array path.
+        array: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Something is at the place of the copy.
+    #[error("{}: exists already; name another TARGET, or replace it with --overwrite", .0.display())]
+    TargetExists(PathBuf),
+    /// What is there must not be replaced.
+    #[error("{}: {why}; remove it yourself, or name another TARGET", path.display())]
+    NotReplaced {
+        /// The target.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// One lies within the other.
+    #[error("{} lies within {}: name a TARGET apart from the source", inner.display(), outer.display())]
+    Nested {
+        /// Within.
+        inner: PathBuf,
+        /// Around.
+        outer: PathBuf,
+    },
+    /// An earlier run did not finish.
+    #[error("{}: an unfinished copy is there: go on with --resume, or start afresh with --overwrite", .0.display())]
+    Unfinished(PathBuf),
+    /// Another run is at it.
+    #[error("{}: another run is writing this copy; wait for it to end", .0.display())]
+    Busy(PathBuf),
+    /// The unfinished copy is of something else.
+    #[error("the unfinished copy {} cannot be resumed: {what}; start afresh with --overwrite", partial.display())]
+    CannotResume {
+        /// The unfinished copy.
+        partial: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// The user said so.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl CopyError {
+    /// Going on later makes sense.
+    pub fn is_resumable(&self) -> bool {
+        matches!(self, CopyError::Stopped | CopyError::Full { .. })
+    }
+
+    /// A failure of the file system at `path`.
+    pub(super) fn io(path: &Path, action: &'static str, error: impl Into<io::Error>) -> Self {
+        let error = Arc::new(error.into());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                CopyError::Full { path: path.to_owned(), error }
+            }
+            _ => CopyError::Io { path: path.to_owned(), action, error },
+        }
+    }
+
+    /// A failure to read the source.
+    pub(super) fn source(error: Arc<SourceError>) -> Self {
+        match &*error {
+            SourceError::Changed { array, key } => {
+                CopyError::Changed { what: format!("array '{array}', chunk file {key}") }
+            }
+            _ => CopyError::Source(error),
+        }
+    }
+}
+
+impl From<SourceError> for CopyError {
+    fn from(error: SourceError) -> Self {
+        CopyError::source(Arc::new(error))
+    }
+}

@@ -1,0 +1,268 @@
+//! A copy from its beginning to its end.
+
+use super::array::ArrayCopy;
+use super::commits::{Commits, sync_file_system};
+use super::done::Done;
+use super::engine::{self, Work};
+use super::files::Folder;
+use super::journal::{self, Commit, Header, Journal};
+use super::passed::{self, Passage};
+use super::plan::{ArrayPlan, Means};
+use super::progress::Progress;
+use super::site::{Permission, Site};
+use super::write::{Writer, WriterParts};
+use super::{CopyError, Options, Outcome};
+use crate::source::{Counters, Stamp, hierarchy};
+use crate::synthesis::FromSource;
+use crate::zarr::hierarchy::{DOCUMENT, Hierarchy, NodeDocs};
+use crate::zarr::{CopyProjection, Projection};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// What an earlier run has done.
+#[derive(Debug, Default)]
+struct Earlier {
+    files: BTreeMap<u32, Done>,
+    passed: Vec<(String, u64)>,
+}
+
+/// Writes the copy of the store at `options.source`, which `hierarchy` and `projection` describe.
+///
+/// # Errors
+/// [`CopyError`]; what was committed stays beside the target, for a run with [`Options::resume`].
+pub fn copy(
+    hierarchy: &Hierarchy,
+    projection: CopyProjection,
+    options: &Options,
+    progress: &Progress,
+    counters: &Arc<Counters>,
+) -> Result<Outcome, CopyError> {
+    let permission = Permission { overwrite: options.overwrite, resume: options.resume };
+    let (site, is_resumed) = Site::claim(&options.source, &options.target, permission)?;
+    let CopyProjection { projection, copied, .. } = projection;
+    let prepare = || -> Result<_, CopyError> {
+        let arrays = copied
+            .into_iter()
+            .map(|copied| ArrayCopy::new(&options.source, copied, Arc::clone(counters)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let header = Header::new(&options.source, texts(hierarchy), projection.documents.clone());
+        let (journal, commits) = if is_resumed {
+            Journal::resume(&site.journal(), &header)?
+        } else {
+            (Journal::create(&site.journal(), &header)?, Vec::new())
+        };
+        Ok((arrays, journal, commits))
+    };
+    let (arrays, journal, earlier) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            if !is_resumed {
+                site.abandon();
+            }
+            return Err(error);
+        }
+    };
+    let earlier = recall(&arrays, earlier, options)?;
+    let total = arrays.iter().map(ArrayCopy::array_bytes).sum();
+    progress.total_bytes.store(total, std::sync::atomic::Ordering::Relaxed);
+    let run = Run {
+        hierarchy,
+        projection: &projection,
+        options,
+        progress,
+        arrays: &arrays,
+        commits: Commits::new(vec![site.store()]),
+        journal: Mutex::new(journal),
+        site: &site,
+        is_resumed,
+        earlier: &earlier,
+    };
+    let failures = run.all()?;
+    sync_file_system(&site.store())?;
+    site.publish()?;
+    Ok(Outcome { is_resumed, failures: failures.iter().map(ToString::to_string).collect() })
+}
+
+/// The texts of a source's documents, by path.
+fn texts(hierarchy: &Hierarchy) -> BTreeMap<String, String> {
+    let text = |docs: &NodeDocs| match docs {
+        NodeDocs::V3(document) => document.text.clone(),
+        NodeDocs::V2Array { array: document, attributes } | NodeDocs::V2Group { group: document, attributes } => {
+            format!("{}\n{}", document.text, attributes.as_ref().map_or("", |attributes| &attributes.text))
+        }
+    };
+    hierarchy.nodes.iter().map(|(path, docs)| (path.clone(), text(docs))).collect()
+}
+
+/// Takes over what an earlier run has committed, if the source is still what it was then.
+fn recall(arrays: &[ArrayCopy], commits: Vec<Commit>, options: &Options) -> Result<Earlier, CopyError> {
+    let mut earlier = Earlier::default();
+    for commit in commits {
+        for (at, done) in commit.arrays {
+            earlier.files.entry(at).or_default().extend(&done.files);
+            let Some(array) = arrays.get(at as usize) else { continue };
+            for (file, stamp) in done.stamps {
+                array.stamps.settle(file, Stamp::from_raw(stamp).unwrap_or(Stamp::ABSENT));
+            }
+        }
+        earlier.passed.extend(commit.passed);
+    }
+    let changed = match first_changed(arrays)? {
+        None => passed::first_changed(&options.source, &earlier.passed),
+        changed => changed,
+    };
+    match changed {
+        Some(CopyError::Changed { what }) => {
+            let what = format!("{what} has changed in the source since");
+            Err(CopyError::CannotResume { partial: options.target.clone(), what })
+        }
+        _ => Ok(earlier),
+    }
+}
+
+/// The first source chunk file that is no longer what was copied.
+fn first_changed(arrays: &[ArrayCopy]) -> Result<Option<CopyError>, CopyError> {
+    for array in arrays {
+        let stamps = array.stamps.all();
+        let found: Result<Vec<_>, _> = stamps.par_chunks(1024).map(|stamps| array.first_changed(stamps)).collect();
+        if let Some(key) = found?.into_iter().flatten().next() {
+            return Ok(Some(CopyError::Changed { what: format!("array '{}', chunk file {key}", array.path()) }));
+        }
+    }
+    Ok(None)
+}
+
+struct Run<'a> {
+    hierarchy: &'a Hierarchy,
+    projection: &'a Projection,
+    options: &'a Options,
+    progress: &'a Progress,
+    arrays: &'a [ArrayCopy],
+    commits: Commits,
+    journal: Mutex<Journal>,
+    site: &'a Site,
+    is_resumed: bool,
+    earlier: &'a Earlier,
+}
+
+impl Run<'_> {
+    /// Everything up to the complete, but not yet published, store. Returns what could not be read.
+    fn all(&self) -> Result<Vec<Arc<crate::source::SourceError>>, CopyError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.options.threads)
+            .thread_name(|nth| format!("copy-{nth}"))
+            .build()
+            .map_err(|error| CopyError::io(Path::new("threads"), "start them", std::io::Error::other(error)))?;
+        let committer = |copying: &dyn Fn() -> Result<Vec<_>, CopyError>| {
+            std::thread::scope(|scope| {
+                let committing = scope.spawn(|| {
+                    let result = self.commits.run(&self.journal, self.arrays);
+                    if result.is_err() {
+                        // The copy ends where its progress cannot be kept.
+                        self.progress.stop();
+                    }
+                    result
+                });
+                let copied = copying();
+                self.commits.end();
+                let committed = committing.join().unwrap_or(Ok(()));
+                committed.and(copied)
+            })
+        };
+        let failures = committer(&|| self.data(&pool))?;
+        self.commits.commit(&self.journal, self.arrays)?;
+        self.check_unchanged(&pool)?;
+        self.documents()?;
+        Ok(failures)
+    }
+
+    /// Passed files, then array after array.
+    fn data(&self, pool: &rayon::ThreadPool) -> Result<Vec<Arc<crate::source::SourceError>>, CopyError> {
+        let done: HashSet<String> = self.earlier.passed.iter().map(|(key, _)| key.clone()).collect();
+        let passage = Passage {
+            source: &self.options.source,
+            store: &self.site.store(),
+            projection: self.projection,
+            done: &done,
+            commits: &self.commits,
+            progress: self.progress,
+        };
+        pool.install(|| passage.run())?;
+        let mut failures = Vec::new();
+        let nothing = Done::default();
+        for (at, array) in self.arrays.iter().enumerate() {
+            let means = Means {
+                memory_bytes: self.options.memory_bytes,
+                threads: self.options.threads,
+                max_tile_bytes: self.options.max_tile_bytes,
+            };
+            let plan = ArrayPlan::new(array, means)?;
+            let done = self.earlier.files.get(&(at as u32)).unwrap_or(&nothing);
+            self.count_resumed(array, done);
+            let folder = Folder::open(&self.site.store().join(array.path()))?;
+            let writer = Writer::new(WriterParts {
+                at: at as u32,
+                array,
+                units: &plan.units,
+                folder,
+                done,
+                is_resumed: self.is_resumed,
+                commits: &self.commits,
+                progress: self.progress,
+            });
+            let leaves = FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) };
+            failures.extend(engine::sweep(Work {
+                array,
+                plan: &plan,
+                leaves: &leaves,
+                sink: &writer,
+                progress: self.progress,
+                pool,
+                keep_going: self.options.keep_going,
+            })?);
+        }
+        Ok(failures)
+    }
+
+    fn count_resumed(&self, array: &ArrayCopy, done: &Done) {
+        let bytes = done.len().saturating_mul(array.file_bytes()).min(array.array_bytes());
+        Progress::add(&self.progress.done_bytes, bytes);
+        Progress::add(&self.progress.resumed_bytes, bytes);
+    }
+
+    /// A copy must be of one state of its source.
+    fn check_unchanged(&self, pool: &rayon::ThreadPool) -> Result<(), CopyError> {
+        if let Some(changed) = pool.install(|| first_changed(self.arrays))? {
+            return Err(changed);
+        }
+        let of_commit = |commit: Commit| passed::first_changed(&self.options.source, &commit.passed);
+        if let Some(changed) = journal::search(&self.site.journal(), of_commit)? {
+            return Err(changed);
+        }
+        let now = hierarchy::read(&self.options.source).map(|now| texts(&now)).unwrap_or_default();
+        let then = texts(self.hierarchy);
+        match then.iter().find(|(path, text)| now.get(*path) != Some(text)) {
+            Some((path, _)) => Err(CopyError::Changed { what: format!("the metadata of '{path}'") }),
+            None if now.len() != then.len() => {
+                Err(CopyError::Changed { what: "the hierarchy of the source".to_owned() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the documents, the root's last: only with it is there a store.
+    fn documents(&self) -> Result<(), CopyError> {
+        for (path, text) in self.projection.documents.iter().rev() {
+            let folder = self.site.store().join(path);
+            fs::create_dir_all(&folder).map_err(|error| CopyError::io(&folder, "create it", error))?;
+            let document = folder.join(DOCUMENT);
+            fs::write(&document, text).map_err(|error| CopyError::io(&document, "write it", error))?;
+            Progress::add(&self.progress.files, 1);
+            Progress::add(&self.progress.written_bytes, text.len() as u64);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Where a copy comes into being: beside its target, under a lock, and in its place by one rename.
+
+use super::CopyError;
+use rustix::fs::{FlockOperation, RenameFlags};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What the folder of an unfinished copy is called: the target's name and this.
+pub const PARTIAL_SUFFIX: &str = ".rechunkfs-partial";
+
+/// The place of a copy, held against other runs.
+#[derive(Debug)]
+pub(super) struct Site {
+    target: PathBuf,
+    /// The folder of the unfinished copy.
+    pub(super) partial: PathBuf,
+    _lock: File,
+}
+
+/// What may be done with what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Permission {
+    pub(super) overwrite: bool,
+    pub(super) resume: bool,
+}
+
+impl Site {
+    /// Takes the place of `target`; the source lies at `source` (canonical). `true` where an unfinished copy is there
+    /// that is to be resumed.
+    pub(super) fn claim(source: &Path, target: &Path, permission: Permission) -> Result<(Self, bool), CopyError> {
+        let (parent, name) = resolve(target)?;
+        let target = parent.join(&name);
+        let resolved = target.canonicalize().unwrap_or_else(|_| target.clone());
+        for (inner, outer) in [(&*resolved, source), (source, &*resolved)] {
+            if inner.starts_with(outer) {
+                return Err(CopyError::Nested { inner: inner.to_owned(), outer: outer.to_owned() });
+            }
+        }
+        check_target(&target, permission.overwrite)?;
+        let mut partial = name;
+        partial.push(PARTIAL_SUFFIX);
+        let partial = parent.join(partial);
+        let lock = lock(&partial)?;
+        let site = Site { target, partial, _lock: lock };
+        let begun = site.journal().exists();
+        if begun && !permission.resume && !permission.overwrite {
+            return Err(CopyError::Unfinished(site.partial));
+        }
+        let resume = begun && permission.resume;
+        if !resume {
+            site.clear()?;
+        }
+        Ok((site, resume))
+    }
+
+    /// The store that comes into being.
+    pub(super) fn store(&self) -> PathBuf {
+        self.partial.join("store")
+    }
+
+    pub(super) fn journal(&self) -> PathBuf {
+        self.partial.join("journal")
+    }
+
+    /// For temporary files, where the user names no other place.
+    pub(super) fn temp(&self) -> PathBuf {
+        self.partial.join("temp")
+    }
+
+    /// Removes all but the lock: the journal first, so that what is left never looks resumable.
+    fn clear(&self) -> Result<(), CopyError> {
+        for path in [self.journal(), self.store(), self.temp()] {
+            remove(&path)?;
+        }
+        let store = self.store();
+        fs::create_dir(&store).map_err(|error| CopyError::io(&store, "create it", error))
+    }
+
+    /// Puts the store, complete and on disk, in the target's place.
+    pub(super) fn publish(self) -> Result<(), CopyError> {
+        let (store, target) = (self.store(), &self.target);
+        let cwd = rustix::fs::CWD;
+        let failed = |error: rustix::io::Errno| CopyError::io(target, "put the copy in its place", error);
+        let flags = if target.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        match rustix::fs::renameat_with(cwd, &store, cwd, target, flags) {
+            // File systems without these flags.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+                if target.exists() {
+                    rustix::fs::rename(target, self.partial.join("replaced")).map_err(failed)?;
+                }
+                rustix::fs::rename(&store, target).map_err(failed)?;
+            }
+            renamed => renamed.map_err(failed)?,
+        }
+        sync_directory(target.parent().unwrap_or(Path::new("/")))?;
+        remove(&self.partial)
+    }
+
+    /// Gives the place up where nothing was begun.
+    pub(super) fn abandon(self) {
+        // What cannot be removed now, the next run removes.
+        drop(remove(&self.partial));
+    }
+}
+
+/// The folder, resolved, and the name of a target.
+fn resolve(target: &Path) -> Result<(PathBuf, OsString), CopyError> {
+    let io = |path: &Path, error| CopyError::io(path, "create the copy in this folder", error);
+    let absolute = std::path::absolute(target).map_err(|error| io(target, error))?;
+    let Some((parent, name)) = absolute.parent().zip(absolute.file_name()) else {
+        return Err(CopyError::NotReplaced { path: absolute, why: "it is no name for a copy" });
+    };
+    let resolved = parent.canonicalize().map_err(|error| io(parent, error))?;
+    Ok((resolved, name.to_owned()))
+}
+
+/// Whether the target may be replaced, or is not there.
+fn check_target(target: &Path, overwrite: bool) -> Result<(), CopyError> {
+    let refuse = |why| Err(CopyError::NotReplaced { path: target.to_owned(), why });
+    let metadata = match fs::symlink_metadata(target) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(CopyError::io(target, "look at it", error)),
+        Ok(metadata) => metadata,
+    };
+    let is_empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    let parent = target.parent().and_then(|parent| fs::metadata(parent).ok());
+    match (metadata.is_dir(), overwrite) {
+        (true, _) if parent.is_none_or(|parent| parent.dev() != metadata.dev()) => refuse("something is mounted there"),
+        (true, _) if is_empty() => Ok(()),
+        (_, false) => Err(CopyError::TargetExists(target.to_owned())),
+        (false, true) => refuse("it is not a directory"),
+        (true, true) if ["zarr.json", ".zgroup", ".zarray"].iter().any(|name| target.join(name).is_file()) => Ok(()),
+        (true, true) => refuse("it is not empty, and not a Zarr store"),
+    }
+}
+
+/// Creates the folder of an unfinished copy and locks it.
+fn lock(partial: &Path) -> Result<File, CopyError> {
+    loop {
+        match fs::create_dir(partial) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(CopyError::io(partial, "create it", error));
+            }
+            _ => {}
+        }
+        let path = partial.join("lock");
+        let file = match OpenOptions::new().create(true).truncate(false).write(true).open(&path) {
+            // Whoever finished just now has removed the folder.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(|error| CopyError::io(&path, "open it", error))?,
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(CopyError::Busy(partial.to_owned())),
+            Err(error) => return Err(CopyError::io(&path, "lock it", error)),
+        }
+        let inode = |metadata: fs::Metadata| metadata.ino();
+        if fs::metadata(&path).map(inode).ok() == file.metadata().map(inode).ok() {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes a file or a folder, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), CopyError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CopyError::io(path, "remove it", error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the entries of a directory last.
+pub(super) fn sync_directory(path: &Path) -> Result<(), CopyError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| CopyError::io(path, "sync it", error))
+}
