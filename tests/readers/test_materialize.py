@@ -14,7 +14,7 @@ import pytest
 import tensorstore as ts
 import zarr
 from copies import COPY_SECONDS, partial, verify
-from hypothesis import given, note, settings
+from hypothesis import Phase, given, note, settings
 from support import Expected, assert_same_array, assert_same_bits, assert_same_store, bits, mounted, rechunkfs
 from test_differential import layouts, may_refuse, sources
 
@@ -112,7 +112,7 @@ def assert_files_of_the_mount(root, path, target, flags, source):
 def assert_tensorstore_reads(folder, want):
     """Where it knows the data type. It refuses a bare NaN in attributes, so they are taken out: the last use of this copy."""
     meta = json.loads((folder / "zarr.json").read_text())
-    if meta["data_type"] not in TENSORSTORE_READS:
+    if not isinstance(meta["data_type"], str) or meta["data_type"] not in TENSORSTORE_READS:
         return
     known = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "zarr_format", "node_type")
     text = json.dumps({key: meta[key] for key in known})
@@ -165,7 +165,8 @@ def test_random_copies(zarr_format):
     outcomes.clear()
     started = time.monotonic()
 
-    @settings(max_examples=N_COPIES)
+    # Shown as it was drawn: each step of making it smaller would run the program, and the time may be up by then.
+    @settings(max_examples=N_COPIES, phases=[Phase.explicit, Phase.reuse, Phase.generate])
     @given(data=st.data())
     def compare_many(data):
         if time.monotonic() - started < BOUND_SECONDS:
