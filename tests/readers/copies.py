@@ -1,0 +1,121 @@
+"""Making copies with `rechunkfs materialize`: to the end, or stopped in the middle; and what lies where meanwhile."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import zarr
+from sources import random_bits
+from support import BINARY, rechunkfs
+from zarr.codecs import BloscCodec
+
+COPY_SECONDS = 120
+# What a second's grace for a signal may come to on a busy machine.
+SIGNAL_SECONDS = 5
+LAYOUT = ["--chunks", "object=15,epoch=full"]
+
+
+def partial(target):
+    """Where a copy grows until it is complete."""
+    return Path(f"{target}.rechunkfs-partial")
+
+
+def copy(source, target, *flags, code=0, timeout=COPY_SECONDS):
+    """`rechunkfs materialize` to its end; the exit code must be the one that is expected."""
+    run = rechunkfs("materialize", source, target, *flags, timeout=timeout)
+    assert run.returncode == code, f"{shlex.join(run.args)}\nexit {run.returncode}, not {code}\n{run.stdout}{run.stderr}"
+    if code == 0:
+        assert Path(target).is_dir() and not partial(target).exists(), run.stderr
+    return run
+
+
+def report(source, target, *flags, code=0):
+    """The same with --json: the one object that it prints."""
+    found = json.loads(copy(source, target, "--json", *flags, code=code).stdout)
+    assert found["rechunkfs"] == "materialize" and found["version"] == 1
+    return found
+
+
+def verify(source, target, *flags, code=0):
+    """`rechunkfs verify`, as JSON."""
+    run = rechunkfs("verify", source, target, "--json", *flags, timeout=COPY_SECONDS)
+    assert run.returncode == code, f"{shlex.join(run.args)}\nexit {run.returncode}, not {code}\n{run.stdout}{run.stderr}"
+    found = json.loads(run.stdout)
+    assert found["rechunkfs"] == "verify"
+    assert (found["differences"] == 0) == (code == 0), found
+    return found
+
+
+def tree(folder):
+    """Every file below a folder and what it holds; directories end with a slash."""
+    folder = Path(folder)
+    return {f"{p.relative_to(folder)}{'/' if p.is_dir() else ''}": None if p.is_dir() else p.read_bytes() for p in folder.rglob("*")}
+
+
+def assert_same_tree(got, want):
+    got, want = (tree(folder) if isinstance(folder, (str, Path)) else folder for folder in (got, want))
+    assert got.keys() == want.keys(), f"more: {sorted(got.keys() - want.keys())[:5]}; less: {sorted(want.keys() - got.keys())[:5]}"
+    assert not (differ := [name for name in want if got[name] != want[name]]), f"{len(differ)} files differ: {differ[:5]}"
+
+
+@contextmanager
+def copying(source, target, *flags):
+    """A copy under way, as a Popen; what it says goes to the files `log` and `printed`. Killed at the end where it still runs."""
+    log, printed = Path(f"{target}.log"), Path(f"{target}.printed")
+    with open(log, "w") as err, open(printed, "w") as out:
+        command = [BINARY, "materialize", source, target, *map(str, flags)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+    process.log, process.printed = log, printed
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def files_written(target):
+    store = partial(target) / "store"
+    return sum(len(names) for _, _, names in os.walk(store))
+
+
+def wait_for_files(process, target, n_files, timeout=60):
+    """Until so many files lie there. Returns whether the copy still runs: it may have been quicker."""
+    deadline = time.monotonic() + timeout
+    while process.poll() is None and files_written(target) < n_files:
+        assert time.monotonic() < deadline, f"{files_written(target)} of {n_files} files after {timeout} s"
+        time.sleep(0.005)
+    return process.poll() is None
+
+
+def stopped(source, target, *flags, n_files=20):
+    """Kills a copy when it has written so many files: what a power cut leaves, as far as a test can have one."""
+    with copying(source, target, *flags) as process:
+        assert wait_for_files(process, target, n_files), f"done before {n_files} files were seen: {process.log.read_text()}"
+        process.send_signal(signal.SIGKILL)
+        process.wait(COPY_SECONDS)
+    assert partial(target).is_dir() and not Path(target).exists()
+    return partial(target)
+
+
+# Slow enough to be met in the middle also where the program is quick: Blosc's zstd at its level 9 takes
+# 100 ms for a megabyte of such noise, and there are a thousand files to make.
+SLOW_SHAPE, SLOW_CHUNKS = (16_000, 200), (16_000, 5)
+SLOW = ["--chunks", "mag:object=16,epoch=full", "--codecs", "blosc:zstd:9:bitshuffle", "-j", "2"]
+
+
+def slow_source(folder):
+    """A store for SLOW: 13 MB in 40 chunks, of which a copy makes 1,000 files."""
+    group = zarr.create_group(folder, attributes={"title": "slow"})
+    values = random_bits("u4", SLOW_SHAPE) >> 14
+    mag = group.create_array("mag", shape=SLOW_SHAPE, chunks=SLOW_CHUNKS, dtype="u4", dimension_names=("object", "epoch"),
+                             compressors=BloscCodec(cname="lz4", typesize=4))  # fmt: skip
+    mag[...] = values
+    group.create_array("ra", data=random_bits("f8", (SLOW_SHAPE[0],)), chunks=(1000,), dimension_names=("object",))
+    zarr.consolidate_metadata(folder)
+    return folder
