@@ -6,7 +6,6 @@
 //! a border draws on several tiles: a *seam*. Where memory does not allow such a tile, tiles are cut on virtual
 //! chunk borders instead: no seams, but chunks decoded once for each tile that they touch.
 
-use super::pieces::slab_shape;
 use super::{AxisTiling, Cuts, EncodedOrder, Region, n_elems, ravel, unravel};
 
 /// A tile of one array, by its C-order position in the tile grid (segments are the fastest axis).
@@ -289,14 +288,7 @@ fn virtual_axes(request: &TilingRequest<'_>) -> Vec<AxisTiling> {
     };
     let one = vec![1; rank];
     if tile_bytes(&regular(&one), request) > u128::from(request.max_tile_bytes) {
-        let slab = slab_shape(request.chunk_shape, request.item_bytes, request.max_tile_bytes);
-        return (0..rank)
-            .map(|a| {
-                let piece = request.piece_shape[a];
-                let step = if slab[a] == request.chunk_shape[a] { slab[a] } else { (slab[a] / piece).max(1) * piece };
-                AxisTiling::Virtual(Cuts { len: request.shape[a], outer: request.chunk_shape[a], step })
-            })
-            .collect();
+        return slab_axes(request);
     }
     // Lengthen axis after axis, the one with the most source per virtual chunk first: there a source chunk is
     // shared by most virtual chunks, so there the fewest decodings are repeated.
@@ -310,6 +302,24 @@ fn virtual_axes(request: &TilingRequest<'_>) -> Vec<AxisTiling> {
         multiples[a] = most.min(fits.max(1));
     }
     regular(&multiples)
+}
+
+/// Slabs of one virtual chunk: as many pieces that follow each other in it as fit, one at the least.
+fn slab_axes(request: &TilingRequest<'_>) -> Vec<AxisTiling> {
+    let rank = request.shape.len();
+    let mut steps = request.piece_shape.to_vec();
+    let mut bytes = steps.iter().fold(request.item_bytes, |bytes, &len| bytes.saturating_mul(len)).max(1);
+    for axis in (0..rank).rev() {
+        let (chunk, piece) = (request.chunk_shape[axis], request.piece_shape[axis]);
+        let n = (request.max_tile_bytes / bytes).clamp(1, chunk.div_ceil(piece));
+        steps[axis] = (piece * n).min(chunk);
+        bytes = bytes.saturating_mul(n);
+        if n < chunk.div_ceil(piece) {
+            break;
+        }
+    }
+    let cuts = |a: usize| Cuts { len: request.shape[a], outer: request.chunk_shape[a], step: steps[a] };
+    (0..rank).map(|a| AxisTiling::Virtual(cuts(a))).collect()
 }
 
 /// Elements per segment, where entering leaves midway pays and the tile fits.

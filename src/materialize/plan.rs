@@ -3,7 +3,8 @@
 use super::CopyError;
 use super::array::ArrayCopy;
 use crate::geometry::{EncodedOrder, Pieces, Region, Tiling, TilingRequest};
-use crate::{source, synthesis};
+use crate::source;
+use crate::synthesis;
 
 /// The process itself: code, stacks, documents, tables.
 const BASE_BYTES: u64 = 40 << 20;

@@ -21,8 +21,12 @@ pub(super) type Slab<'a> = Vec<Option<Cow<'a, [u8]>>>;
 /// The shards of one array that are being written.
 #[derive(Debug)]
 pub(super) struct Shards {
-    /// Slabs per shard.
+    /// Slabs per shard, those beyond the array included.
     n_slabs: u64,
+    /// Of the array, in inner chunks.
+    array_grid: Vec<u64>,
+    /// Shards along each axis.
+    file_grid: Vec<u64>,
     /// Inner chunks along each axis of a shard, and in a slab: all but the last are alike.
     inner_grid: Vec<u64>,
     /// Inner chunks along each axis of the part of a shard that is cut into slabs.
@@ -48,6 +52,14 @@ impl Shards {
         let in_chunks = |shape: &[u64]| shape.iter().zip(array.chunk_shape()).map(|(len, chunk)| len / chunk).collect();
         Shards {
             n_slabs: units.per_chunk(),
+            array_grid: array
+                .source()
+                .shape
+                .iter()
+                .zip(array.chunk_shape())
+                .map(|(n, chunk)| n.div_ceil(*chunk))
+                .collect(),
+            file_grid: array.file_grid.clone(),
             inner_grid: array.inner_grid(),
             cut_grid: in_chunks(&array.file_shape),
             slab_grid: in_chunks(units.piece_shape()),
@@ -67,7 +79,7 @@ impl Shards {
     ) -> Result<Option<Option<u64>>, CopyError> {
         if self.n_slabs == 1 {
             let mut shard = Open::new(&self.inner_grid);
-            self.append(folder, &mut shard, 0, &slab, key)?;
+            self.append(folder, &mut shard, (0, true), &slab, key)?;
             return Ok(Some((shard.end > 0).then_some(shard.end)));
         }
         let fresh = || Arc::new(Mutex::new(Open::new(&self.inner_grid)));
@@ -83,10 +95,9 @@ impl Shards {
         }
         let mut slab = slab;
         loop {
-            let nth = shard.next;
-            self.append(folder, &mut shard, nth, &slab, key)?;
-            shard.next += 1;
-            let next = shard.next;
+            let (nth, next) = (shard.next, self.following(file, shard.next));
+            self.append(folder, &mut shard, (nth, next == self.n_slabs), &slab, key)?;
+            shard.next = next;
             match shard.early.remove(&next) {
                 Some(early) => slab = early,
                 None => break,
@@ -110,16 +121,25 @@ impl Shards {
         }
     }
 
-    /// Writes slab `nth`, and the index behind the last one.
+    /// The next slab of shard `file` that reaches into the array.
+    fn following(&self, file: u64, nth: u64) -> u64 {
+        let shard = unravel(file, &self.file_grid);
+        let is_inside = |nth: &u64| {
+            let start = self.slab_start(*nth);
+            (0..start.len()).all(|a| shard[a] * self.cut_grid[a] + start[a] < self.array_grid[a])
+        };
+        (nth + 1..self.n_slabs).find(is_inside).unwrap_or(self.n_slabs)
+    }
+
+    /// Writes a slab, and the index behind the last one.
     fn append(
         &self,
         folder: &Folder,
         shard: &mut Open,
-        nth: u64,
+        (nth, is_last): (u64, bool),
         slab: &Slab<'_>,
         key: &dyn Fn() -> String,
     ) -> Result<(), CopyError> {
-        let is_last = nth + 1 == self.n_slabs;
         let first_of_slab = self.slab_start(nth);
         let slab_end: Vec<u64> =
             (0..first_of_slab.len()).map(|a| (first_of_slab[a] + self.slab_grid[a]).min(self.cut_grid[a])).collect();

@@ -1,6 +1,7 @@
 //! One integration binary. Each module is a kind of test.
 
 mod cli;
+mod copies;
 mod counting;
 mod damage;
 mod disk;

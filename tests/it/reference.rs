@@ -133,7 +133,17 @@ impl Case {
         self.model.projection(&self.chunk_shape, self.shard.is_some().then(|| self.file_shape()))
     }
 
-    fn file_shape(&self) -> Vec<u64> {
+    /// Virtual chunk shape.
+    pub(crate) fn chunk_shape(&self) -> &[u64] {
+        &self.chunk_shape
+    }
+
+    pub(crate) fn is_sharded(&self) -> bool {
+        self.shard.is_some()
+    }
+
+    /// Shape of what one virtual file holds.
+    pub(crate) fn file_shape(&self) -> Vec<u64> {
         let n_inner = self.shard.iter().flatten().copied().chain(std::iter::repeat(1));
         n_inner.zip(&self.chunk_shape).map(|(n, chunk)| n * chunk).collect()
     }

@@ -1,0 +1,162 @@
+//! Copies against a dense array in memory: any chunking of any store, whole, and after any interruption.
+
+use crate::reference::{Case, case};
+use crate::stores::positions;
+use proptest::prelude::*;
+use rechunkfs::materialize::{CopyError, Options, Outcome, Progress, copy};
+use rechunkfs::source::Counters;
+use rechunkfs::zarr::{ChunkEncoding, CopiedArray, CopyProjection, Hierarchy};
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zarrs::array::{ArrayToBytesCodecTraits, CodecChain, CodecOptions, DataType, FillValue};
+use zarrs::metadata::v3::MetadataV3;
+
+/// Codecs of copies.
+const CODECS: [&[&str]; 4] = [
+    &[],
+    &[r#"{"name":"zstd","configuration":{"level":1,"checksum":false}}"#],
+    &[r#"{"name":"gzip","configuration":{"level":1}}"#, r#"{"name":"crc32c"}"#],
+    &[r#"{"name":"blosc","configuration":{"cname":"lz4","clevel":5,"shuffle":"shuffle","typesize":1,"blocksize":0}}"#],
+];
+
+/// How a random store is copied.
+#[derive(Debug, Clone)]
+pub(crate) struct Copying {
+    pub(crate) case: Case,
+    codecs: &'static [&'static str],
+    order: Vec<usize>,
+}
+
+pub(crate) fn copying() -> impl Strategy<Value = Copying> {
+    (case(), prop::sample::select(CODECS.to_vec()), any::<bool>()).prop_map(|(case, codecs, turned)| {
+        let mut order: Vec<usize> = (0..case.model.shape.len()).collect();
+        if turned {
+            order.reverse();
+        }
+        Copying { case, codecs, order }
+    })
+}
+
+impl Copying {
+    pub(crate) fn projection(&self) -> CopyProjection {
+        let projection = self.case.projection();
+        let array = projection.arrays[0].clone();
+        let bytes_to_bytes = self.codecs.iter().map(|&json| json.to_owned()).collect();
+        let encoding = ChunkEncoding { order: self.order.clone(), bytes_to_bytes };
+        let copied = vec![CopiedArray { key_encoding: array.source.key_encoding, array, encoding }];
+        CopyProjection { projection, copied, notices: Vec::new() }
+    }
+
+    /// The elements of a target file, from its bytes: zarrs decides what they mean.
+    fn decode(&self, shape: &[u64], bytes: Vec<u8>) -> Vec<u8> {
+        let model = &self.case.model;
+        let mut codecs = Vec::new();
+        if !self.order.iter().copied().eq(0..self.order.len()) {
+            codecs.push(format!(r#"{{"name":"transpose","configuration":{{"order":{:?}}}}}"#, self.order));
+        }
+        codecs.push(r#"{"name":"bytes"}"#.to_owned());
+        codecs.extend(self.codecs.iter().map(|&json| json.to_owned()));
+        if self.case.is_sharded() {
+            let inner = self.case.chunk_shape();
+            codecs = vec![format!(
+                r#"{{"name":"sharding_indexed","configuration":{{"chunk_shape":{inner:?},"codecs":[{}],"index_codecs":[{{"name":"bytes","configuration":{{"endian":"little"}}}},{{"name":"crc32c"}}]}}}}"#,
+                codecs.join(",")
+            )];
+        }
+        let metadata: Vec<MetadataV3> = codecs.iter().map(|json| serde_json::from_str(json).expect("valid")).collect();
+        let chain = CodecChain::from_metadata(&metadata).expect("supported");
+        let raw_type = format!("\"r{}\"", 8 * model.item_bytes);
+        let raw_type: MetadataV3 = serde_json::from_str(&raw_type).expect("valid");
+        let data_type = DataType::from_metadata(&raw_type).expect("a raw type");
+        let shape: Vec<NonZeroU64> = shape.iter().map(|&n| NonZeroU64::new(n).expect("not 0")).collect();
+        let fill = FillValue::new(model.fill.clone());
+        let decoded = chain.decode(bytes.into(), &shape, &data_type, &fill, &CodecOptions::default()).expect("decodes");
+        decoded.into_fixed().expect("fixed size").into_owned()
+    }
+
+    /// The truth about every target file: its key, and its elements unless all are fill value.
+    fn truth(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        let (case, model) = (&self.case, &self.case.model);
+        let file_shape = case.file_shape();
+        let grid: Vec<u64> = model.shape.iter().zip(&file_shape).map(|(n, file)| n.div_ceil(*file)).collect();
+        positions(&grid)
+            .map(|file| {
+                let elements: Vec<u8> = positions(&file_shape)
+                    .flat_map(|within| {
+                        let at: Vec<u64> = (0..file.len()).map(|a| file[a] * file_shape[a] + within[a]).collect();
+                        model.truth(&at).to_vec()
+                    })
+                    .collect();
+                let is_fill = elements.chunks_exact(model.item_bytes).all(|item| item == model.fill);
+                (model.key(&file), (!is_fill).then_some(elements))
+            })
+            .collect()
+    }
+
+    fn check(&self, target: &Path) {
+        let mut files = files_below(target);
+        assert!(files.remove("zarr.json").is_some(), "the document is there");
+        for (key, elements) in self.truth() {
+            match (files.remove(&key), elements) {
+                (None, None) => {}
+                (Some(bytes), Some(elements)) => {
+                    assert_eq!(self.decode(&self.case.file_shape(), bytes), elements, "{key}");
+                }
+                (found, truth) => panic!("{key}: there {}, should be {}", found.is_some(), truth.is_some()),
+            }
+        }
+        assert!(files.is_empty(), "nobody asked for {:?}", files.keys());
+    }
+
+    pub(crate) fn run(&self, source: &Path, target: &Path, resume: bool) -> Result<Outcome, CopyError> {
+        let options = Options {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            memory_bytes: 96 << 20,
+            threads: 2,
+            resume,
+            overwrite: false,
+            keep_going: false,
+            max_tile_bytes: self.case.max_tile_bytes,
+        };
+        copy(&Hierarchy::default(), self.projection(), &options, &Progress::default(), &Arc::new(Counters::default()))
+    }
+}
+
+/// Every file below a folder, by its path there.
+pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(&at).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let key = path.strip_prefix(folder).expect("below").display().to_string();
+                files.insert(key, std::fs::read(&path).expect("read"));
+            }
+        }
+    }
+    files
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_copy_of_any_store_holds_the_dense_array(copying in copying()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+        std::fs::create_dir(&source).expect("a folder");
+        let source = source.canonicalize().expect("there");
+        copying.case.model.write(&source);
+        copying.run(&source, &target, false).expect("copied");
+        copying.check(&target);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing is left beside it");
+        let again = copying.run(&source, &target, true).expect_err("refused");
+        prop_assert!(matches!(again, CopyError::TargetExists(_)), "{again}");
+    }
+}
