@@ -20,6 +20,7 @@ mod progress;
 mod run;
 mod shards;
 mod site;
+mod spool;
 mod write;
 
 pub use error::CopyError;

@@ -77,6 +77,12 @@ impl Slots {
         Slots { total_bytes, free: Mutex::new(free), freed: Condvar::new() }
     }
 
+    /// Runs `work` with a buffer of `len` bytes of scratch, with anything in it, and the right to `more` bytes besides.
+    pub fn with<T>(&self, len: usize, more: u64, work: impl FnOnce(&mut [u8]) -> T) -> T {
+        let mut slot = self.take((len as u64).saturating_add(more), len);
+        work(&mut slot.buffer[..len])
+    }
+
     /// Waits for `bytes` of scratch, of which the first `buffer_len` are a buffer with anything in it.
     fn take(&self, bytes: u64, buffer_len: usize) -> Slot<'_> {
         let bytes = bytes.min(self.total_bytes);
@@ -195,7 +201,7 @@ fn build_group(
         let part = &mut part[..part_bytes];
         let mut leaf = group.first_leaf.clone();
         leaf[group.axis] += nth as u64;
-        match ground.leaves.read(&leaf, &lay, part) {
+        match ground.leaves.read(share, &leaf, &lay, part) {
             Ok(true) => {}
             Ok(false) => fill_with(part, ground.fill),
             Err(error) => {

@@ -51,6 +51,8 @@ pub struct Tiling {
 /// What one tile takes from its source chunks.
 #[derive(Debug, Clone)]
 pub struct LeafShare {
+    /// The tile.
+    pub tile: TileId,
     /// Source chunk grid indices of the leaves.
     pub leaves: Region,
     /// Elements of the array that the tile holds at most (a bounding box).
@@ -173,7 +175,7 @@ impl Tiling {
         let region = self.tile_region(&indices);
         let leaves = region.cells(&self.leaf_shape);
         if self.n_segments == 1 || region.is_empty() {
-            return LeafShare { leaves, coverage: region, segment: None };
+            return LeafShare { tile, leaves, coverage: region, segment: None };
         }
         let start = (tile.0 % self.n_segments) * self.segment_elems;
         let end = (start + self.segment_elems).min(self.order.n_elems());
@@ -189,7 +191,7 @@ impl Tiling {
             start: (0..low.len()).map(|a| leaves.start[a] * self.leaf_shape[a] + low[a]).collect(),
             end: (0..low.len()).map(|a| (leaves.end[a] - 1) * self.leaf_shape[a] + high[a]).collect(),
         };
-        LeafShare { leaves, coverage: coverage.intersect(&region), segment: Some((start, end)) }
+        LeafShare { tile, leaves, coverage: coverage.intersect(&region), segment: Some((start, end)) }
     }
 
     /// Whether the tile of `share` alone holds all of a piece at `indices`, as far as that can be told at a glance.

@@ -182,7 +182,7 @@ fn next_job(work: Work<'_>, turn: &mut Turn) -> Option<Job> {
             .map(|indices| {
                 let unit = ravel(&indices, units.piece_grid());
                 let len = units.region_bytes(&units.piece_region_at(&indices)) as usize;
-                match tiling.part_of(tile, &share, units, &indices) {
+                match tiling.part_of(&share, units, &indices) {
                     PiecePart::Nothing => Fate::Left,
                     _ if !work.sink.wants(unit) => Fate::Left,
                     PiecePart::Whole => {

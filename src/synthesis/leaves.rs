@@ -1,6 +1,6 @@
 //! Where the source chunks of a tile come from, and how what was read of them lies in memory.
 
-use crate::geometry::{Region, Tiling};
+use crate::geometry::{LeafShare, Region, Tiling};
 use crate::source::{ArrayReader, SourceError, Stamp};
 
 /// How the part of a leaf that a tile takes lies in memory once it is read.
@@ -22,11 +22,11 @@ pub trait Leaves: Sync + std::fmt::Debug {
     /// How the part with `boxes` (leaf coordinates, at least one) lies once it is read; the same for every leaf.
     fn lay(&self, tiling: &Tiling, boxes: &[Region]) -> Lay;
 
-    /// Reads the part of `leaf` that `lay` describes; `false` where there is no such leaf.
+    /// Reads the part of `leaf` that the tile of `share` takes, laid as `lay` says; `false` where there is no such leaf.
     ///
     /// # Errors
     /// Whatever keeps the leaf from being read.
-    fn read(&self, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError>;
+    fn read(&self, share: &LeafShare, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError>;
 }
 
 /// Leaves as they are in the source: a run of the encoded order.
@@ -54,7 +54,7 @@ impl Leaves for FromSource<'_> {
         Lay { strides: tiling.order().strides().to_vec(), first_elem: start, n_elems: end - start }
     }
 
-    fn read(&self, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {
+    fn read(&self, _share: &LeafShare, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {
         let stamp = (self.stamp_of)(&self.reader.file_of(leaf))?;
         self.reader.read(leaf, (lay.first_elem, lay.first_elem + lay.n_elems), stamp, out)
     }

@@ -58,7 +58,7 @@ impl TilePlan {
             let region = pieces.piece_region_at(&indices);
             let bytes = pieces.region_bytes(&region);
             let mut slot = NO_SLOT;
-            match tiling.part_of(tile, &plan.share, pieces, &indices) {
+            match tiling.part_of(&plan.share, pieces, &indices) {
                 PiecePart::Whole => {
                     slot = plan.bytes;
                     plan.bytes += bytes;

@@ -24,15 +24,15 @@ impl Tiling {
         }
     }
 
-    /// What `tile`, with its `share`, has of the piece at `indices` of the piece grid.
-    pub fn part_of(&self, tile: TileId, share: &LeafShare, pieces: &Pieces, indices: &[u64]) -> PiecePart {
+    /// What the tile of `share` has of the piece at `indices` of the piece grid.
+    pub fn part_of(&self, share: &LeafShare, pieces: &Pieces, indices: &[u64]) -> PiecePart {
         if self.holds(share, pieces, indices) {
             return PiecePart::Whole;
         }
         let tiles = self.tiles_of(&pieces.piece_region_at(indices));
-        if tiles == [tile] {
+        if tiles == [share.tile] {
             PiecePart::Whole
-        } else if tiles.contains(&tile) {
+        } else if tiles.contains(&share.tile) {
             PiecePart::Shared(tiles)
         } else {
             PiecePart::Nothing

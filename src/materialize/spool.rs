@@ -1,0 +1,307 @@
+//! Two passes through a temporary file, for arrays whose tiles do not fit into memory together with what they share.
+//!
+//! Where each tile would decode most source leaves anew, the first pass decodes every leaf once and puts what each tile
+//! takes of it where that tile's bytes lie in the file: tile after tile, and within one leaf after leaf. What a band of
+//! leaves that follow each other adds to a tile is one run. The second pass reads each tile's run of runs, once.
+
+use super::CopyError;
+use super::array::ArrayCopy;
+use super::commits::Commits;
+use super::journal::Spool;
+use super::plan::{ArrayPlan, TILES_AT_ONCE};
+use super::progress::Progress;
+use crate::geometry::{LeafShare, Region, TileId, Tiling, unravel};
+use crate::source::SourceError;
+use crate::synthesis::{CopyAxis, Lay, Leaves, Slots, copy_strided};
+use rayon::prelude::*;
+use rustix::fs::FallocateFlags;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The temporary file of one array.
+#[derive(Debug)]
+pub(super) struct SpoolFile<'a> {
+    array: &'a ArrayCopy,
+    plan: &'a ArrayPlan,
+    file: File,
+    spool: &'a Spool,
+    /// Where each tile begins, bytes.
+    starts: Vec<u64>,
+    leaf_grid: Vec<u64>,
+}
+
+/// What a tile takes of a leaf, and where that lies in the file.
+struct Share {
+    /// Position of the leaf in its band.
+    nth: usize,
+    /// Leaf coordinates.
+    part: Region,
+    offset: u64,
+    len: usize,
+}
+
+impl<'a> SpoolFile<'a> {
+    /// Opens the file, and reserves its room on disk where it is new.
+    pub(super) fn open(array: &'a ArrayCopy, plan: &'a ArrayPlan, spool: &'a Spool) -> Result<Self, CopyError> {
+        let io = |error| CopyError::io(&spool.path, "make room for it", error);
+        if let Some(folder) = spool.path.parent() {
+            std::fs::create_dir_all(folder).map_err(io)?;
+        }
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&spool.path).map_err(io)?;
+        let mut starts = Vec::with_capacity(plan.tiling.n_tiles() as usize + 1);
+        let mut end = 0;
+        for tile in 0..plan.tiling.n_tiles() {
+            starts.push(end);
+            end += plan.tiling.share(TileId(tile)).coverage.n_elems() * array.item_bytes();
+        }
+        starts.push(end);
+        if file.metadata().map_err(io)?.len() != end {
+            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, end.max(1)) {
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+                reserved => reserved.map_err(|error| io(error.into()))?,
+            }
+            file.set_len(end).map_err(io)?;
+        }
+        let leaf_grid = Region::whole(&array.source().shape).cells(&array.source().leaf_shape).shape();
+        Ok(SpoolFile { array, plan, file, spool, starts, leaf_grid })
+    }
+
+    /// Number of bands.
+    pub(super) fn n_bands(&self) -> u64 {
+        self.leaf_grid.iter().product::<u64>().div_ceil(self.spool.leaves_per_band)
+    }
+
+    /// The first pass: puts every band into the file for which `is_done` does not say that it is there.
+    pub(super) fn fill(
+        &self,
+        is_done: &(dyn Fn(u64) -> bool + Sync),
+        commits: &Commits,
+        at: u32,
+        progress: &Progress,
+        pool: &rayon::ThreadPool,
+    ) -> Result<(), CopyError> {
+        let slots = Slots::new(self.plan.scratch_bytes);
+        let next = AtomicU64::new(0);
+        let ended: Mutex<Option<CopyError>> = Mutex::new(None);
+        let drive = || {
+            loop {
+                let band = next.fetch_add(1, Relaxed);
+                if band >= self.n_bands() || lock(&ended).is_some() {
+                    return;
+                }
+                let filled = match progress.is_stopping() {
+                    true => Err(CopyError::Stopped),
+                    false if is_done(band) => Ok(None),
+                    false => self.fill_band(band, &slots, pool, progress).map(Some),
+                };
+                match filled {
+                    Ok(Some(bytes)) => commits.band(at, band, bytes),
+                    Ok(None) => {}
+                    Err(error) => drop(lock(&ended).get_or_insert(error)),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..TILES_AT_ONCE {
+                scope.spawn(drive);
+            }
+            drive();
+        });
+        ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Decodes the leaves of a band, and writes what each tile takes of them. Returns the bytes written.
+    fn fill_band(
+        &self,
+        band: u64,
+        slots: &Slots,
+        pool: &rayon::ThreadPool,
+        progress: &Progress,
+    ) -> Result<u64, CopyError> {
+        let n_leaves: u64 = self.leaf_grid.iter().product();
+        let first = band * self.spool.leaves_per_band;
+        let mut leaves = Vec::new();
+        for nth in first..(first + self.spool.leaves_per_band).min(n_leaves) {
+            let leaf = unravel(nth, &self.leaf_grid);
+            if self.array.stamp_of(&self.array.reader.file_of(&leaf))?.is_present() {
+                leaves.push(leaf);
+            }
+        }
+        let mut shares: Vec<Share> = leaves.iter().enumerate().flat_map(|(nth, leaf)| self.shares(nth, leaf)).collect();
+        // In the order of the file, so that what lies together there lies together here.
+        shares.sort_by_key(|share| share.offset);
+        let total: usize = shares.iter().map(|share| share.len).sum();
+        let mut bytes = vec![0; total];
+        let mut of_leaf: Vec<Vec<(&Region, &mut [u8])>> = leaves.iter().map(|_| Vec::new()).collect();
+        let mut rest = bytes.as_mut_slice();
+        for share in &shares {
+            let (slot, after) = rest.split_at_mut(share.len);
+            of_leaf[share.nth].push((&share.part, slot));
+            rest = after;
+        }
+        pool.install(|| {
+            let decode =
+                |(leaf, parts): (&Vec<u64>, Vec<(&Region, &mut [u8])>)| self.decode(leaf, parts, slots, progress);
+            leaves.par_iter().zip(of_leaf).try_for_each(decode)
+        })?;
+        let runs = runs(&shares);
+        let write = |&(offset, start, end): &(u64, usize, usize)| {
+            let written = Progress::timed(&progress.write_ns, || self.file.write_all_at(&bytes[start..end], offset));
+            written.map_err(|error| CopyError::io(&self.spool.path, "write it", error))
+        };
+        pool.install(|| runs.par_iter().try_for_each(write))?;
+        Ok(total as u64)
+    }
+
+    /// What every tile takes of `leaf`.
+    fn shares(&self, nth: usize, leaf: &[u64]) -> Vec<Share> {
+        let source = self.array.source();
+        let cell = Region::of_cell(leaf, &source.leaf_shape).clipped(&source.shape);
+        let tiles = self.plan.tiling.tiles_of(&cell);
+        let share = |tile: TileId| {
+            let (part, offset) = self.place(&self.plan.tiling.share(tile), leaf);
+            let len = (part.n_elems() * self.array.item_bytes()) as usize;
+            Share { nth, part, offset, len }
+        };
+        tiles.into_iter().map(share).collect()
+    }
+
+    /// The part of a leaf (leaf coordinates) that the tile of `share` takes, and where it lies in the file.
+    fn place(&self, share: &LeafShare, leaf: &[u64]) -> (Region, u64) {
+        let cell = Region::of_cell(leaf, &self.array.source().leaf_shape);
+        let (region, part) = (&share.coverage, cell.intersect(&share.coverage));
+        let (extent, lens) = (region.shape(), part.shape());
+        // Leaves lie in C order: before this one lie whole layers of the tile, and on each slower axis as many as this
+        // leaf is long there.
+        let before = |axis: usize| {
+            let slower: u64 = lens[..axis].iter().product();
+            let faster: u64 = extent[axis + 1..].iter().product();
+            (part.start[axis] - region.start[axis]) * slower * faster
+        };
+        let offset: u64 = (0..extent.len()).map(before).sum();
+        let start = self.starts[share.tile.0 as usize] + offset * self.array.item_bytes();
+        (part.relative_to(&cell.start), start)
+    }
+
+    /// Decodes a leaf and takes its parts out.
+    fn decode(
+        &self,
+        leaf: &[u64],
+        parts: Vec<(&Region, &mut [u8])>,
+        slots: &Slots,
+        progress: &Progress,
+    ) -> Result<(), CopyError> {
+        if progress.is_stopping() {
+            return Err(CopyError::Stopped);
+        }
+        let (array, order) = (self.array, self.plan.tiling.order());
+        let item_bytes = array.item_bytes() as usize;
+        let len = order.n_elems() as usize * item_bytes;
+        slots.with(len, array.reader.scratch_bytes(len as u64), |decoded| {
+            let stamp = array.stamp_of(&array.reader.file_of(leaf))?;
+            if !array.reader.read(leaf, (0, order.n_elems()), stamp, decoded)? {
+                crate::synthesis::fill_with(decoded, &array.source().fill);
+            }
+            Progress::timed(&progress.place_ns, || {
+                for (part, out) in parts {
+                    let strides = part_strides(order, part);
+                    let axes: Vec<CopyAxis> = (0..part.rank())
+                        .map(|a| CopyAxis {
+                            n: (part.end[a] - part.start[a]) as usize,
+                            source: order.strides()[a] as usize * item_bytes,
+                            target: strides[a] as usize * item_bytes,
+                        })
+                        .collect();
+                    let from: u64 = part.start.iter().zip(order.strides()).map(|(at, stride)| at * stride).sum();
+                    copy_strided(decoded, from as usize * item_bytes, out, 0, &axes, item_bytes);
+                }
+            });
+            Ok(())
+        })
+    }
+}
+
+impl Leaves for SpoolFile<'_> {
+    fn scratch_bytes(&self, _part_bytes: u64) -> u64 {
+        0
+    }
+
+    fn lay(&self, _tiling: &Tiling, boxes: &[Region]) -> Lay {
+        // Tiles on chunk borders take one box of each leaf.
+        let part = &boxes[0];
+        let strides = part_strides(self.plan.tiling.order(), part);
+        let first_elem = part.start.iter().zip(&strides).map(|(at, stride)| at * stride).sum();
+        Lay { strides, first_elem, n_elems: part.n_elems() }
+    }
+
+    fn read(&self, share: &LeafShare, leaf: &[u64], _lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {
+        let file = self.array.reader.file_of(leaf);
+        if !self.array.stamp_of(&file)?.is_present() {
+            return Ok(false);
+        }
+        let (_, offset) = self.place(share, leaf);
+        self.file.read_exact_at(out, offset).map_err(|error| SourceError::Io {
+            array: self.array.path().to_owned(),
+            key: self.array.reader.key(&file),
+            action: "read it back from the temporary file",
+            error,
+        })?;
+        Ok(true)
+    }
+}
+
+/// Element strides of a part of a leaf that lies by itself, its axes in the leaf's encoded order.
+fn part_strides(order: &crate::geometry::EncodedOrder, part: &Region) -> Vec<u64> {
+    let shape = part.shape();
+    let mut axes: Vec<usize> = (0..shape.len()).collect();
+    axes.sort_by_key(|&axis| (order.strides()[axis], std::cmp::Reverse(axis)));
+    let mut strides = vec![0; shape.len()];
+    let mut stride = 1;
+    for axis in axes {
+        strides[axis] = stride;
+        stride *= shape[axis];
+    }
+    strides
+}
+
+/// Shares that lie one behind the other in the file: offset there, start and end here.
+fn runs(shares: &[Share]) -> Vec<(u64, usize, usize)> {
+    let mut runs: Vec<(u64, usize, usize)> = Vec::new();
+    let mut at = 0;
+    for share in shares {
+        match runs.last_mut() {
+            Some((offset, start, end)) if *offset + (*end - *start) as u64 == share.offset => *end += share.len,
+            _ => runs.push((share.offset, at, at + share.len)),
+        }
+        at += share.len;
+    }
+    runs
+}
+
+/// Bytes that the disk of `folder` takes a second, by writing some.
+pub(super) fn disk_bytes_per_s(folder: &Path) -> Option<f64> {
+    const PROBE_BYTES: usize = 64 << 20;
+    let path = folder.join("probe");
+    let probe = || -> std::io::Result<f64> {
+        std::fs::create_dir_all(folder)?;
+        let file = File::create(&path)?;
+        let block = vec![0x5a; 1 << 20];
+        let began = std::time::Instant::now();
+        for nth in 0..PROBE_BYTES / block.len() {
+            file.write_all_at(&block, (nth * block.len()) as u64)?;
+        }
+        file.sync_data()?;
+        Ok(PROBE_BYTES as f64 / began.elapsed().as_secs_f64().max(1e-6))
+    };
+    let measured = probe().ok();
+    drop(std::fs::remove_file(&path));
+    measured
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
