@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import cases_mount, cases_reads, chart, report, stores
+from bench import cases_copy, cases_mount, cases_reads, chart, report, stores
 from bench.context import Bench
 from bench.process import Failed
 
@@ -21,6 +21,13 @@ FUNCTIONS = {
     "listing": cases_mount.listing,
     "huge": cases_mount.huge,
     "readers": cases_mount.readers,
+    "materialize": cases_copy.whole,
+    "materialize-none": cases_copy.without_codec,
+    "materialize-lz4": cases_copy.lz4,
+    "materialize-shards": cases_copy.shards,
+    "materialize-files": cases_copy.files,
+    "materialize-temp": cases_copy.through_temp,
+    "materialize-resume": cases_copy.resume,
 }
 
 

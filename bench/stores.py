@@ -22,11 +22,13 @@ PLAIN = {
     "billion": ((1_000_000_000, 10), (10_000_000, 10), "u1"),
 }
 PLAIN_QUICK = {"million": ((100_000, 8), (10_000, 1), "f4")}
+# name: shape at full size and for --quick, for copies that do not fit in memory. A chunk is one epoch.
+ZSTD = {"zstd": ((2_000_000, 1000), (500_000, 128))}
 
 
 def store(work, name, quick):
     """The path of a store; makes it where it is missing. Its files are in the page cache then."""
-    is_smaller = quick and (name in DEMO or name in PLAIN_QUICK)
+    is_smaller = quick and (name in DEMO or name in PLAIN_QUICK or name in ZSTD)
     path = work / f"{name}{'-quick' if is_smaller else ''}.zarr"
     if not path.exists():
         print(f"making {path.name}", file=sys.stderr, flush=True)
@@ -34,6 +36,8 @@ def store(work, name, quick):
         shutil.rmtree(partial, ignore_errors=True)
         if name in DEMO:
             make_demo(partial, *DEMO[name][2:] if is_smaller else DEMO[name][:2])
+        elif name in ZSTD:
+            make_zstd(partial, ZSTD[name][is_smaller])
         else:
             make_plain(partial, *(PLAIN_QUICK if is_smaller else PLAIN)[name])
         # All or nothing: a run that was interrupted leaves nothing that looks like a store.
@@ -69,6 +73,50 @@ def make_plain(path, shape, chunks, dtype):
         if key != first:
             key.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(first, key)
+
+
+def make_zstd(path, shape, n_distinct=8):
+    """Magnitudes rounded to hundredths, in zstd without a shuffle; a few epochs are computed, the rest are copies."""
+    import numpy as np
+    import zarr
+
+    array = zarr.create_group(path).create_array(
+        "lightcurves", shape=shape, chunks=(shape[0], 1), dtype="f4", fill_value=0, dimension_names=("object", "epoch"),
+        compressors=zarr.codecs.ZstdCodec(level=1),
+    )  # fmt: skip
+    for epoch in range(n_distinct):
+        values = np.random.default_rng(epoch).normal(20, 1, (shape[0], 1))
+        array[:, epoch : epoch + 1] = np.round(values, 2).astype("f4")
+    row = path / "lightcurves/c/0"
+    for epoch in range(n_distinct, shape[1]):
+        shutil.copyfile(row / str(epoch % n_distinct), row / str(epoch))
+
+
+def shape_of(path):
+    return json.loads((path / "lightcurves/zarr.json").read_text())["shape"]
+
+
+def v2(path):
+    """The same array as Zarr v2: a document of its own, the same chunks by links."""
+    twin = path.with_name(f"{path.stem}-v2.zarr")
+    if not twin.exists():
+        document = json.loads((path / "lightcurves/zarr.json").read_text())
+        blosc = next(codec["configuration"] for codec in document["codecs"] if codec["name"] == "blosc")
+        shuffle = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[blosc["shuffle"]]
+        compressor = {"id": "blosc", "cname": blosc["cname"], "clevel": blosc["clevel"], "shuffle": shuffle, "blocksize": 0}
+        assert document["data_type"] == "float32" and document["chunk_key_encoding"]["name"] == "default"
+        partial = twin.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for entry in (path / "lightcurves/c").iterdir():
+            (partial / entry.name).symlink_to(entry.resolve())
+        text = json.dumps({
+            "zarr_format": 2, "shape": document["shape"], "chunks": document["chunk_grid"]["configuration"]["chunk_shape"],
+            "dtype": "<f4", "fill_value": "NaN", "order": "C", "filters": None, "compressor": compressor, "dimension_separator": "/",
+        })  # fmt: skip
+        (partial / ".zarray").write_text(text)
+        partial.rename(twin)
+    return twin
 
 
 def strict(path):

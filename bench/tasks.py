@@ -11,6 +11,8 @@ import time
 import warnings
 import zlib
 
+from bench import tasks_copy
+
 STATUS = "user.rechunkfs.status"
 
 
@@ -142,7 +144,7 @@ TASKS = {
     for task in (
         warm, zarr_python, zarrs_python, tensorstore, inner_chunks, read_files, read_counted, read_and_forget, scandir,
     )  # fmt: skip
-}
+} | tasks_copy.TASKS
 
 
 def main():

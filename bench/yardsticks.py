@@ -1,4 +1,4 @@
-"""What rechunkfs is held against, besides other readers: decoding alone, FUSE alone, the disk alone."""
+"""What rechunkfs is held against, besides other tools: decoding and encoding alone, FUSE alone, the disk alone."""
 
 import json
 import time
@@ -7,11 +7,19 @@ from bench.mounts import null
 from bench.process import run
 
 DECODE = "target/release/examples/decode"
+RECODE = "target/release/examples/recode"
 
 
 def decode(bench, mode, store, *arguments, repeat=1):
     """The loop that opens, reads and decodes, on all cores; its answer (seconds is the median of its repeats)."""
     command = [bench.root / DECODE, mode, store, "lightcurves", *arguments, "--repeat", repeat, "--threads", bench.n_cpus]
+    bench.note_command(command)
+    return json.loads(run(command, timeout=1800))
+
+
+def recode(bench, mode, store, *arguments):
+    """Decoding all of the source, and encoding all of the target or writing as much; its answer."""
+    command = [bench.root / RECODE, mode, store, "lightcurves", *arguments, "--threads", bench.n_cpus]
     bench.note_command(command)
     return json.loads(run(command, timeout=1800))
 

@@ -104,13 +104,13 @@ def stopped(source, target, *flags, n_files=20):
 
 
 # Slow enough to be met in the middle also where the program is quick: Blosc's zstd at its level 9 takes
-# 100 ms for a megabyte of such noise, and there are a thousand files to make.
-SLOW_SHAPE, SLOW_CHUNKS = (16_000, 200), (16_000, 5)
+# 100 ms for a megabyte of such noise, and there are 26 of them, in a thousand files to make.
+SLOW_SHAPE, SLOW_CHUNKS = (16_000, 400), (16_000, 10)
 SLOW = ["--chunks", "mag:object=16,epoch=full", "--codecs", "blosc:zstd:9:bitshuffle", "-j", "2"]
 
 
 def slow_source(folder):
-    """A store for SLOW: 13 MB in 40 chunks, of which a copy makes 1,000 files."""
+    """A store for SLOW: 26 MB in 40 chunks, of which a copy makes 1,000 files."""
     group = zarr.create_group(folder, attributes={"title": "slow"})
     values = random_bits("u4", SLOW_SHAPE) >> 14
     mag = group.create_array("mag", shape=SLOW_SHAPE, chunks=SLOW_CHUNKS, dtype="u4", dimension_names=("object", "epoch"),

@@ -181,12 +181,12 @@ def test_a_lock_file_that_a_kill_left_is_no_lock(tmp_path):
 
 def rewritten(source):
     """One chunk with other values, by rename, as zarr-python writes it."""
-    zarr.open_array(source / "mag", mode="r+")[:, :5] = random_bits("u4", (16_000, 5), seed=8)
+    zarr.open_array(source / "mag", mode="r+")[:, :10] = random_bits("u4", (16_000, 10), seed=8)
 
 
 def grown(source):
     array = zarr.open_array(source / "mag", mode="r+")
-    array.append(random_bits("u4", (16_000, 5), seed=8), axis=1)
+    array.append(random_bits("u4", (16_000, 10), seed=8), axis=1)
 
 
 def with_a_chunk_less(source):
@@ -240,7 +240,7 @@ def test_a_source_rewritten_during_the_copy_gives_the_old_state_or_an_error(tmp_
     with copying(source, target, *SLOW) as process:
         assert wait_for_files(process, target, 5), "done before the source could change"
         process.send_signal(signal.SIGSTOP)
-        zarr.open_array(source / "mag", mode="r+")[...] = random_bits("u4", (16_000, 200), seed=9)
+        zarr.open_array(source / "mag", mode="r+")[...] = random_bits("u4", (16_000, 400), seed=9)
         process.send_signal(signal.SIGCONT)
         code = process.wait(120)
     if code == 0:  # all that it needed had been read
