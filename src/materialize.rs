@@ -41,6 +41,8 @@ pub struct Options {
     pub memory_bytes: u64,
     /// Threads that decode and encode.
     pub threads: usize,
+    /// Where temporary files go [default: beside the target].
+    pub temp: Option<PathBuf>,
     /// Go on with what an earlier run left.
     pub resume: bool,
     /// Replace what is at the target, once the copy is complete.
@@ -49,6 +51,8 @@ pub struct Options {
     pub keep_going: bool,
     /// Tiles are no larger than this even where memory allows; tests make seams and slabs of small stores with it.
     pub max_tile_bytes: Option<u64>,
+    /// Temporary files are used wherever a source chunk would be decoded more than once: for tests.
+    pub always_spool: bool,
 }
 
 /// How a copy ended.
@@ -58,4 +62,6 @@ pub struct Outcome {
     pub is_resumed: bool,
     /// What could not be read, and so was left out.
     pub failures: Vec<String>,
+    /// Where the copy lies that lacks this: it is not put in the target's place, for what it lacks reads as fill value.
+    pub incomplete: Option<PathBuf>,
 }

@@ -154,6 +154,9 @@ pub(crate) struct MaterializeArgs {
     /// Threads for decoding and encoding [default: the CPUs of this job]
     #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize), help_heading = "Resources")]
     pub(crate) threads: Option<NonZeroUsize>,
+    /// Where temporary files go, should there be any: see --dry-run [default: beside TARGET]
+    #[arg(long, value_name = "DIR", help_heading = "Resources")]
+    pub(crate) temp: Option<PathBuf>,
     /// One JSON result on stdout, progress as JSON lines on stderr
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

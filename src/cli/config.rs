@@ -82,6 +82,8 @@ pub(crate) struct CopyConfig {
     pub(crate) codecs: Vec<String>,
     pub(crate) budget: Budget,
     pub(crate) threads: usize,
+    /// Absolute.
+    pub(crate) temp: Option<PathBuf>,
     pub(crate) resume: bool,
     pub(crate) overwrite: bool,
     pub(crate) keep_going: bool,
@@ -156,6 +158,7 @@ impl CopyConfig {
             codecs: args.codecs,
             budget: Budget::settle(args.memory, memory::Default::ALONE)?,
             threads: args.threads.map_or_else(default_threads, usize::from),
+            temp: args.temp.map(std::path::absolute).transpose()?,
             resume: args.resume,
             overwrite: args.overwrite,
             keep_going: args.keep_going,

@@ -61,10 +61,12 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         target: config.target.clone(),
         memory_bytes: config.budget.bytes,
         threads: config.threads,
+        temp: config.temp.clone(),
         resume: config.resume,
         overwrite: config.overwrite,
         keep_going: config.keep_going,
         max_tile_bytes: None,
+        always_spool: false,
     };
     let meter = Meter::start(Arc::clone(&progress), Arc::clone(&counters), config.json, config.log.quiet);
     let outcome = materialize::copy(&source, projection, &options, &progress, &counters);
@@ -117,6 +119,7 @@ fn finished(
         result["resumed"] = outcome.is_resumed.into();
         result["resumed_bytes"] = resumed.into();
         result["failures"] = json!(outcome.failures);
+        result["incomplete"] = json!(outcome.incomplete);
         output::json("materialize", result);
     } else {
         let rate = (total - resumed.min(total)) as f64 / seconds.max(1e-3);
@@ -134,6 +137,15 @@ fn finished(
     }
     for failure in &outcome.failures {
         output::error(&format!("left out: {failure}"));
+    }
+    if let Some(incomplete) = &outcome.incomplete {
+        output::error(&format!(
+            "{} is not there: chunks that draw on what was left out are missing, and would read as fill value. If that \
+             will do: mv {} {}",
+            config.target.display(),
+            super::mount::quoted(incomplete),
+            super::mount::quoted(&config.target),
+        ));
     }
     if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }

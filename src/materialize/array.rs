@@ -87,6 +87,12 @@ impl ArrayCopy {
         self.source().shape.iter().fold(self.item_bytes(), |bytes, &len| bytes.saturating_mul(len))
     }
 
+    /// Bytes of all source leaves, decoded: what reaches beyond the array included.
+    pub(super) fn leaf_bytes(&self) -> u64 {
+        let n_leaves = Region::whole(&self.source().shape).cells(&self.source().leaf_shape).n_elems();
+        n_leaves.saturating_mul(self.reader.leaf_bytes())
+    }
+
     /// Inner chunks of a shard along each axis, those beyond the array included.
     pub(super) fn inner_grid(&self) -> Vec<u64> {
         let shard = self.copied.array.shard_shape.as_deref().unwrap_or(self.chunk_shape());

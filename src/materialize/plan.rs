@@ -2,9 +2,12 @@
 
 use super::CopyError;
 use super::array::ArrayCopy;
-use crate::geometry::{EncodedOrder, Pieces, Region, Tiling, TilingRequest};
+use super::journal::Spool;
+use super::spool;
+use crate::geometry::{EncodedOrder, Pieces, Region, TileId, Tiling, TilingRequest};
 use crate::source;
 use crate::synthesis;
+use std::path::Path;
 
 /// The process itself: code, stacks, documents, tables.
 const BASE_BYTES: u64 = 40 << 20;
@@ -13,6 +16,13 @@ const BASE_BYTES: u64 = 40 << 20;
 pub(super) const TILES_AT_ONCE: u64 = 3;
 /// Where tiles may be larger at no cost, they are made about so large, that what each of them costs counts little.
 const LARGE_TILE_BYTES: u64 = 16 << 20;
+/// Tiles whose places in a temporary file are kept in memory, at most.
+const MOST_TILES: u64 = 1 << 20;
+/// What a thread decodes a second, about: zstd in Blosc.
+const DECODED_BYTES_PER_S: f64 = 350e6;
+/// What a disk takes a second where it is not worth finding out; from this size of an array on it is.
+const USUAL_DISK_BYTES_PER_S: f64 = 500e6;
+const PROBED_BYTES: u64 = 1 << 30;
 
 /// How one array is copied.
 #[derive(Debug)]
@@ -20,29 +30,34 @@ pub(super) struct ArrayPlan {
     /// Target files cut into units.
     pub(super) units: Pieces,
     pub(super) tiling: Tiling,
+    /// Goes through a temporary file.
+    pub(super) spool: Option<Spool>,
     /// For tiles, and the encoded shards made of them.
     pub(super) tile_memory_bytes: u64,
     /// For decoding.
     pub(super) scratch_bytes: u64,
     /// Memory that a byte of a tile takes: encoded inner chunks wait for the end of their shard.
     pub(super) bytes_per_tile_byte: u64,
-    /// How often source leaves are decoded, summed over leaves, and how many there are.
-    pub(super) leaf_visits: u64,
-    pub(super) n_leaves: u64,
+    /// What comes out of the source's codecs in all.
+    pub(super) decoded_bytes: u64,
 }
 
 /// What there is to share.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Means {
+pub(super) struct Means<'a> {
     pub(super) memory_bytes: u64,
     pub(super) threads: usize,
     /// Tiles are no larger than this even where memory allows: for tests.
     pub(super) max_tile_bytes: Option<u64>,
+    /// Where temporary files go, and whether to use one wherever one might be of use: for tests.
+    pub(super) temp: &'a Path,
+    pub(super) always_spool: bool,
 }
 
 impl ArrayPlan {
-    /// Plans the copy of `array`. Reads one source chunk's header where that tells the block length.
-    pub(super) fn new(array: &ArrayCopy, means: Means) -> Result<Self, CopyError> {
+    /// Plans the copy of `array`, the one at position `at`; `begun` is how an earlier run went about it. Reads one source
+    /// chunk's header where that tells the block length.
+    pub(super) fn new(array: &ArrayCopy, at: u32, means: Means<'_>, begun: Option<&Spool>) -> Result<Self, CopyError> {
         let source = array.source();
         let threads = means.threads.max(1) as u64;
         let group_bytes = synthesis::most_scratch_bytes(source::leaf_bytes(source), source::most_scratch_bytes(source));
@@ -55,8 +70,11 @@ impl ArrayPlan {
         if left_bytes < least_bytes.saturating_add(least_bytes / 8) {
             return Err(too_little(array, means, fixed_bytes.saturating_add(least_bytes.saturating_mul(3))));
         }
-        let usual_bytes =
-            means.max_tile_bytes.unwrap_or(u64::MAX).min(left_bytes / (TILES_AT_ONCE + 1) / bytes_per_tile_byte);
+        let most_bytes = left_bytes / (TILES_AT_ONCE + 1) / bytes_per_tile_byte;
+        // Tiles that are in a temporary file already stay as they are, if there is still memory for them.
+        let begun = begun.filter(|begun| begun.max_tile_bytes <= most_bytes && begun.path.exists());
+        let usual_bytes = begun
+            .map_or_else(|| most_bytes.min(means.max_tile_bytes.unwrap_or(u64::MAX)), |begun| begun.max_tile_bytes);
         let unit_bytes = if array.is_sharded() { usual_bytes.max(array.chunk_bytes()) } else { array.file_bytes() };
         let too_many = || CopyError::Codec {
             array: array.path().to_owned(),
@@ -64,6 +82,7 @@ impl ArrayPlan {
         };
         let units = array.units(unit_bytes).ok_or_else(too_many)?;
         let order = EncodedOrder::new(&source.leaf_shape, &source.order());
+        let block_elems = block_elems(array)?;
         let request = TilingRequest {
             shape: &source.shape,
             leaf_shape: &source.leaf_shape,
@@ -71,26 +90,88 @@ impl ArrayPlan {
             chunk_shape: &array.file_shape,
             piece_shape: units.piece_shape(),
             item_bytes: array.item_bytes(),
-            block_elems: block_elems(array)?,
+            block_elems,
             max_tile_bytes: usual_bytes.max(array.chunk_bytes()),
             small_tile_bytes: LARGE_TILE_BYTES.min(usual_bytes),
         };
         let mut tiling = Tiling::new(&request).ok_or_else(too_many)?;
         let mut open_bytes = tiling.most_open_bytes(&request);
-        if tiling.is_on_source_borders() && open_bytes > left_bytes / (TILES_AT_ONCE + 1) {
+        if begun.is_some() || (tiling.is_on_source_borders() && open_bytes > left_bytes / (TILES_AT_ONCE + 1)) {
             tiling = Tiling::on_chunk_borders(&request).ok_or_else(too_many)?;
             open_bytes = 0;
         }
-        Ok(ArrayPlan {
-            leaf_visits: tiling.leaf_visits(),
-            n_leaves: Region::whole(&source.shape).cells(&source.leaf_shape).n_elems(),
+        let mut plan = ArrayPlan {
+            decoded_bytes: decoded_bytes(array, &tiling, block_elems),
             units,
             tiling,
-            tile_memory_bytes: left_bytes - if open_bytes > left_bytes / 2 { 0 } else { open_bytes },
+            spool: begun.cloned(),
+            tile_memory_bytes: left_bytes - open_bytes.min(left_bytes / 2),
             scratch_bytes,
             bytes_per_tile_byte,
-        })
+        };
+        if begun.is_none() && !plan.tiling.is_on_source_borders() && plan.spool_pays(array, means) {
+            let leaf_bytes = source::leaf_bytes(source).max(1);
+            plan.spool = Some(Spool {
+                max_tile_bytes: usual_bytes,
+                leaves_per_band: (most_bytes.min(usual_bytes.max(leaf_bytes)) / leaf_bytes).max(1),
+                path: means.temp.join(format!("array-{at}")),
+            });
+        }
+        if plan.spool.is_some() {
+            plan.decoded_bytes = array.leaf_bytes();
+        }
+        Ok(plan)
     }
+
+    /// Whether to write all of the array to disk and read it back takes less time than the decodings that it saves.
+    fn spool_pays(&self, array: &ArrayCopy, means: Means<'_>) -> bool {
+        let once = array.leaf_bytes();
+        let repeated = self.decoded_bytes.saturating_sub(once);
+        // A leaf must fit into scratch whole, and the tiles' places in a table.
+        if repeated == 0 || self.tiling.n_tiles() > MOST_TILES {
+            return false;
+        }
+        if means.always_spool {
+            return true;
+        }
+        // An eighth more, as where tiles share what lies on their borders, is not worth the room.
+        if repeated < once / 8 {
+            return false;
+        }
+        let disk_bytes_per_s = match array.array_bytes() {
+            ..PROBED_BYTES => USUAL_DISK_BYTES_PER_S,
+            _ => spool::disk_bytes_per_s(means.temp).unwrap_or(USUAL_DISK_BYTES_PER_S),
+        };
+        let decoding = repeated as f64 / (DECODED_BYTES_PER_S * means.threads as f64);
+        decoding > 2.0 * array.array_bytes() as f64 / disk_bytes_per_s
+    }
+
+    /// Passes over the array.
+    pub(super) fn passes(&self) -> u64 {
+        if self.spool.is_some() { 2 } else { 1 }
+    }
+}
+
+/// What comes out of the codecs while all tiles are built, judged by the tile in the middle; saturates.
+fn decoded_bytes(array: &ArrayCopy, tiling: &Tiling, block_elems: Option<u64>) -> u64 {
+    if tiling.is_on_source_borders() {
+        return array.leaf_bytes();
+    }
+    let leaf_elems = tiling.order().n_elems();
+    let middle = (0..tiling.n_tiles().min(1000))
+        .map(|nth| tiling.share(TileId((tiling.n_tiles() / 2 + nth) % tiling.n_tiles().max(1))))
+        .find(|share| !share.coverage.is_empty());
+    let Some(share) = middle else { return 0 };
+    let (_, boxes) = tiling.boxes(&share, &share.leaves.start);
+    let (start, end) = if boxes.is_empty() { (0, 1) } else { tiling.hull(&boxes) };
+    let elems = match (block_elems, &array.source().encoding) {
+        (Some(block), _) => (end.div_ceil(block) - start / block) * block,
+        // Streams end with the last row that is wanted.
+        _ if array.reader.is_streamed() => end,
+        _ => leaf_elems,
+    };
+    let per_visit = elems.min(leaf_elems).saturating_mul(array.item_bytes());
+    tiling.leaf_visits().saturating_mul(per_visit).max(array.leaf_bytes())
 }
 
 /// Elements per block of the source's leaves, as the first of its files that exists tells.
@@ -105,7 +186,7 @@ fn block_elems(array: &ArrayCopy) -> Result<Option<u64>, CopyError> {
     Ok(None)
 }
 
-fn too_little(array: &ArrayCopy, means: Means, needed_bytes: u64) -> CopyError {
+fn too_little(array: &ArrayCopy, means: Means<'_>, needed_bytes: u64) -> CopyError {
     let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
     CopyError::TooLittleMemory {
         array: array.path().to_owned(),

@@ -5,27 +5,31 @@ use super::commits::{Commits, sync_file_system};
 use super::done::Done;
 use super::engine::{self, Work};
 use super::files::Folder;
-use super::journal::{self, Commit, Header, Journal};
+use super::journal::{self, Commit, Header, Journal, Spool};
 use super::passed::{self, Passage};
 use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
-use super::site::{Permission, Site};
+use super::site::{self, Permission, Site};
+use super::spool::{Filling, SpoolFile};
 use super::write::{Writer, WriterParts};
 use super::{CopyError, Options, Outcome};
-use crate::source::{Counters, Stamp, hierarchy};
-use crate::synthesis::FromSource;
+use crate::source::{Counters, SourceError, Stamp, hierarchy};
+use crate::synthesis::{FromSource, Leaves};
 use crate::zarr::hierarchy::{DOCUMENT, Hierarchy, NodeDocs};
 use crate::zarr::{CopyProjection, Projection};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// What an earlier run has done.
 #[derive(Debug, Default)]
 struct Earlier {
     files: BTreeMap<u32, Done>,
+    spools: BTreeMap<u32, Spool>,
+    bands: BTreeMap<u32, Done>,
     passed: Vec<(String, u64)>,
 }
 
@@ -74,7 +78,7 @@ pub fn copy(
         options,
         progress,
         arrays: &arrays,
-        commits: Commits::new(vec![site.store()]),
+        commits: Commits::new(folders(&site, options)),
         journal: Mutex::new(journal),
         site: &site,
         is_resumed,
@@ -82,8 +86,22 @@ pub fn copy(
     };
     let failures = run.all()?;
     sync_file_system(&site.store())?;
-    site.publish()?;
-    Ok(Outcome { is_resumed, failures: failures.iter().map(ToString::to_string).collect() })
+    site::remove(&site.temp(options.temp.as_deref()))?;
+    let mut failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    failures.sort();
+    failures.dedup();
+    let incomplete = (!failures.is_empty()).then(|| site.store());
+    if incomplete.is_none() {
+        site.publish()?;
+    }
+    Ok(Outcome { is_resumed, failures, incomplete })
+}
+
+/// What is on the file systems that are written to.
+fn folders(site: &Site, options: &Options) -> Vec<PathBuf> {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let temp = options.temp.iter().filter(|temp| device(temp) != device(&site.partial));
+    [site.store()].into_iter().chain(temp.cloned()).collect()
 }
 
 /// The texts of a source's documents, by path.
@@ -103,6 +121,12 @@ fn recall(arrays: &[ArrayCopy], commits: Vec<Commit>, options: &Options) -> Resu
     for commit in commits {
         for (at, done) in commit.arrays {
             earlier.files.entry(at).or_default().extend(&done.files);
+            if let Some(spool) = done.spool {
+                // Whatever lies in the file by another plan is of no use.
+                earlier.bands.remove(&at);
+                earlier.spools.insert(at, spool);
+            }
+            earlier.bands.entry(at).or_default().extend(&done.bands);
             let Some(array) = arrays.get(at as usize) else { continue };
             for (file, stamp) in done.stamps {
                 array.stamps.settle(file, Stamp::from_raw(stamp).unwrap_or(Stamp::ABSENT));
@@ -150,7 +174,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Everything up to the complete, but not yet published, store. Returns what could not be read.
-    fn all(&self) -> Result<Vec<Arc<crate::source::SourceError>>, CopyError> {
+    fn all(&self) -> Result<Vec<Arc<SourceError>>, CopyError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.options.threads)
             .thread_name(|nth| format!("copy-{nth}"))
@@ -180,7 +204,7 @@ impl Run<'_> {
     }
 
     /// Passed files, then array after array.
-    fn data(&self, pool: &rayon::ThreadPool) -> Result<Vec<Arc<crate::source::SourceError>>, CopyError> {
+    fn data(&self, pool: &rayon::ThreadPool) -> Result<Vec<Arc<SourceError>>, CopyError> {
         let done: HashSet<String> = self.earlier.passed.iter().map(|(key, _)| key.clone()).collect();
         let passage = Passage {
             source: &self.options.source,
@@ -192,38 +216,61 @@ impl Run<'_> {
         };
         pool.install(|| passage.run())?;
         let mut failures = Vec::new();
-        let nothing = Done::default();
         for (at, array) in self.arrays.iter().enumerate() {
-            let means = Means {
-                memory_bytes: self.options.memory_bytes,
-                threads: self.options.threads,
-                max_tile_bytes: self.options.max_tile_bytes,
-            };
-            let plan = ArrayPlan::new(array, means)?;
-            let done = self.earlier.files.get(&(at as u32)).unwrap_or(&nothing);
-            self.count_resumed(array, done);
-            let folder = Folder::open(&self.site.store().join(array.path()))?;
-            let writer = Writer::new(WriterParts {
-                at: at as u32,
-                array,
-                units: &plan.units,
-                folder,
-                done,
-                is_resumed: self.is_resumed,
-                commits: &self.commits,
-                progress: self.progress,
-            });
-            let leaves = FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) };
-            failures.extend(engine::sweep(Work {
+            failures.extend(self.array(at as u32, array, pool)?);
+        }
+        Ok(failures)
+    }
+
+    fn array(&self, at: u32, array: &ArrayCopy, pool: &rayon::ThreadPool) -> Result<Vec<Arc<SourceError>>, CopyError> {
+        let nothing = Done::default();
+        let temp = self.site.temp(self.options.temp.as_deref());
+        let means = Means {
+            memory_bytes: self.options.memory_bytes,
+            threads: self.options.threads,
+            max_tile_bytes: self.options.max_tile_bytes,
+            temp: &temp,
+            always_spool: self.options.always_spool,
+        };
+        let begun = self.earlier.spools.get(&at);
+        let plan = ArrayPlan::new(array, at, means, begun)?;
+        let done = self.earlier.files.get(&at).unwrap_or(&nothing);
+        self.count_resumed(array, done);
+        let writer = Writer::new(WriterParts {
+            at,
+            array,
+            units: &plan.units,
+            folder: Folder::open(&self.site.store().join(array.path()))?,
+            done,
+            is_resumed: self.is_resumed,
+            commits: &self.commits,
+            progress: self.progress,
+        });
+        let sweep = |leaves: &dyn Leaves| {
+            engine::sweep(Work {
                 array,
                 plan: &plan,
-                leaves: &leaves,
+                leaves,
                 sink: &writer,
                 progress: self.progress,
                 pool,
                 keep_going: self.options.keep_going,
-            })?);
+            })
+        };
+        let Some(spool) = &plan.spool else {
+            return sweep(&FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) });
+        };
+        let bands = if begun == Some(spool) { self.earlier.bands.get(&at) } else { None };
+        let bands = bands.unwrap_or(&nothing);
+        if begun != Some(spool) {
+            self.commits.spool(at, spool.clone());
         }
+        let file = SpoolFile::open(array, &plan, spool)?;
+        let (commits, progress, keep_going) = (&self.commits, self.progress, self.options.keep_going);
+        file.fill(Filling { at, done: bands, commits, progress, pool, keep_going })?;
+        let failures = sweep(&file)?;
+        drop(file);
+        site::remove(&spool.path)?;
         Ok(failures)
     }
 

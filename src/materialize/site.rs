@@ -4,6 +4,7 @@ use super::CopyError;
 use rustix::fs::{FlockOperation, RenameFlags};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -64,14 +65,17 @@ impl Site {
         self.partial.join("journal")
     }
 
-    /// For temporary files, where the user names no other place.
-    pub(super) fn temp(&self) -> PathBuf {
-        self.partial.join("temp")
+    /// For temporary files: a folder of this copy's own, in `elsewhere` if the user names that.
+    pub(super) fn temp(&self, elsewhere: Option<&Path>) -> PathBuf {
+        let Some(elsewhere) = elsewhere else { return self.partial.join("temp") };
+        let mut hasher = DefaultHasher::new();
+        self.partial.hash(&mut hasher);
+        elsewhere.join(format!("rechunkfs-{:016x}", hasher.finish()))
     }
 
     /// Removes all but the lock: the journal first, so that what is left never looks resumable.
     fn clear(&self) -> Result<(), CopyError> {
-        for path in [self.journal(), self.store(), self.temp()] {
+        for path in [self.journal(), self.store(), self.temp(None)] {
             remove(&path)?;
         }
         let store = self.store();

@@ -7,6 +7,7 @@
 use super::CopyError;
 use super::array::ArrayCopy;
 use super::commits::Commits;
+use super::done::Done;
 use super::journal::Spool;
 use super::plan::{ArrayPlan, TILES_AT_ONCE};
 use super::progress::Progress;
@@ -15,10 +16,11 @@ use crate::source::SourceError;
 use crate::synthesis::{CopyAxis, Lay, Leaves, Slots, copy_strided};
 use rayon::prelude::*;
 use rustix::fs::FallocateFlags;
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The temporary file of one array.
@@ -31,6 +33,21 @@ pub(super) struct SpoolFile<'a> {
     /// Where each tile begins, bytes.
     starts: Vec<u64>,
     leaf_grid: Vec<u64>,
+    /// Leaves that could not be read, and are left out.
+    failed: Mutex<HashSet<Vec<u64>>>,
+}
+
+/// What the first pass takes.
+#[derive(Clone, Copy)]
+pub(super) struct Filling<'a> {
+    /// Position of the array.
+    pub(super) at: u32,
+    /// Bands that an earlier run has put there.
+    pub(super) done: &'a Done,
+    pub(super) commits: &'a Commits,
+    pub(super) progress: &'a Progress,
+    pub(super) pool: &'a rayon::ThreadPool,
+    pub(super) keep_going: bool,
 }
 
 /// What a tile takes of a leaf, and where that lies in the file.
@@ -67,7 +84,7 @@ impl<'a> SpoolFile<'a> {
             file.set_len(end).map_err(io)?;
         }
         let leaf_grid = Region::whole(&array.source().shape).cells(&array.source().leaf_shape).shape();
-        Ok(SpoolFile { array, plan, file, spool, starts, leaf_grid })
+        Ok(SpoolFile { array, plan, file, spool, starts, leaf_grid, failed: Mutex::default() })
     }
 
     /// Number of bands.
@@ -75,15 +92,9 @@ impl<'a> SpoolFile<'a> {
         self.leaf_grid.iter().product::<u64>().div_ceil(self.spool.leaves_per_band)
     }
 
-    /// The first pass: puts every band into the file for which `is_done` does not say that it is there.
-    pub(super) fn fill(
-        &self,
-        is_done: &(dyn Fn(u64) -> bool + Sync),
-        commits: &Commits,
-        at: u32,
-        progress: &Progress,
-        pool: &rayon::ThreadPool,
-    ) -> Result<(), CopyError> {
+    /// The first pass: puts every band into the file that `done` does not name.
+    pub(super) fn fill(&self, work: Filling<'_>) -> Result<(), CopyError> {
+        let Filling { at, done, commits, progress, .. } = work;
         let slots = Slots::new(self.plan.scratch_bytes);
         let next = AtomicU64::new(0);
         let ended: Mutex<Option<CopyError>> = Mutex::new(None);
@@ -95,8 +106,8 @@ impl<'a> SpoolFile<'a> {
                 }
                 let filled = match progress.is_stopping() {
                     true => Err(CopyError::Stopped),
-                    false if is_done(band) => Ok(None),
-                    false => self.fill_band(band, &slots, pool, progress).map(Some),
+                    false if done.has(band) => Ok(None),
+                    false => self.fill_band(band, &slots, work),
                 };
                 match filled {
                     Ok(Some(bytes)) => commits.band(at, band, bytes),
@@ -114,14 +125,10 @@ impl<'a> SpoolFile<'a> {
         ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// Decodes the leaves of a band, and writes what each tile takes of them. Returns the bytes written.
-    fn fill_band(
-        &self,
-        band: u64,
-        slots: &Slots,
-        pool: &rayon::ThreadPool,
-        progress: &Progress,
-    ) -> Result<u64, CopyError> {
+    /// Decodes the leaves of a band, and writes what each tile takes of them. Returns the bytes written; `None` where
+    /// something had to be left out.
+    fn fill_band(&self, band: u64, slots: &Slots, work: Filling<'_>) -> Result<Option<u64>, CopyError> {
+        let Filling { progress, pool, .. } = work;
         let n_leaves: u64 = self.leaf_grid.iter().product();
         let first = band * self.spool.leaves_per_band;
         let mut leaves = Vec::new();
@@ -143,9 +150,19 @@ impl<'a> SpoolFile<'a> {
             of_leaf[share.nth].push((&share.part, slot));
             rest = after;
         }
+        let is_whole = AtomicBool::new(true);
         pool.install(|| {
-            let decode =
-                |(leaf, parts): (&Vec<u64>, Vec<(&Region, &mut [u8])>)| self.decode(leaf, parts, slots, progress);
+            let decode = |(leaf, parts): (&Vec<u64>, Vec<(&Region, &mut [u8])>)| {
+                match self.decode(leaf, parts, slots, progress) {
+                    // The second pass comes to it again, and says what is missing because of it.
+                    Err(CopyError::Source(_)) if work.keep_going => {
+                        is_whole.store(false, Relaxed);
+                        lock(&self.failed).insert(leaf.clone());
+                        Ok(())
+                    }
+                    decoded => decoded,
+                }
+            };
             leaves.par_iter().zip(of_leaf).try_for_each(decode)
         })?;
         let runs = runs(&shares);
@@ -154,7 +171,7 @@ impl<'a> SpoolFile<'a> {
             written.map_err(|error| CopyError::io(&self.spool.path, "write it", error))
         };
         pool.install(|| runs.par_iter().try_for_each(write))?;
-        Ok(total as u64)
+        Ok(is_whole.into_inner().then_some(total as u64))
     }
 
     /// What every tile takes of `leaf`.
@@ -242,6 +259,16 @@ impl Leaves for SpoolFile<'_> {
         let file = self.array.reader.file_of(leaf);
         if !self.array.stamp_of(&file)?.is_present() {
             return Ok(false);
+        }
+        if lock(&self.failed).contains(leaf) {
+            let mut decoded = vec![0; self.array.reader.leaf_bytes() as usize];
+            let stamp = self.array.stamp_of(&file)?;
+            self.array.reader.read(leaf, (0, self.plan.tiling.order().n_elems()), stamp, &mut decoded)?;
+            // It can be read by now; what it is of then is another matter.
+            return Err(SourceError::Changed {
+                array: self.array.path().to_owned(),
+                key: self.array.reader.key(&file),
+            });
         }
         let (_, offset) = self.place(share, leaf);
         self.file.read_exact_at(out, offset).map_err(|error| SourceError::Io {

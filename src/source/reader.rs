@@ -170,6 +170,11 @@ impl ArrayReader {
         }
     }
 
+    /// Leaves are decoded from their start to the last element that is wanted.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.codec, LeafCodec::Stream(..))
+    }
+
     /// Most memory that [`Self::read`] takes besides `out`, for `out_bytes` of it.
     pub fn scratch_bytes(&self, out_bytes: u64) -> u64 {
         self.codec.scratch_bytes(out_bytes, self.leaf_bytes, self.block_bytes.load(Relaxed))

@@ -27,16 +27,20 @@ pub(crate) struct Copying {
     pub(crate) case: Case,
     codecs: &'static [&'static str],
     order: Vec<usize>,
+    /// Through temporary files.
+    always_spool: bool,
 }
 
 pub(crate) fn copying() -> impl Strategy<Value = Copying> {
-    (case(), prop::sample::select(CODECS.to_vec()), any::<bool>()).prop_map(|(case, codecs, turned)| {
-        let mut order: Vec<usize> = (0..case.model.shape.len()).collect();
-        if turned {
-            order.reverse();
-        }
-        Copying { case, codecs, order }
-    })
+    (case(), prop::sample::select(CODECS.to_vec()), any::<[bool; 2]>()).prop_map(
+        |(case, codecs, [turned, always_spool])| {
+            let mut order: Vec<usize> = (0..case.model.shape.len()).collect();
+            if turned {
+                order.reverse();
+            }
+            Copying { case, codecs, order, always_spool }
+        },
+    )
 }
 
 impl Copying {
@@ -116,10 +120,12 @@ impl Copying {
             target: target.to_owned(),
             memory_bytes: 96 << 20,
             threads: 2,
+            temp: None,
             resume,
             overwrite: false,
             keep_going: false,
             max_tile_bytes: self.case.max_tile_bytes,
+            always_spool: self.always_spool,
         };
         copy(&Hierarchy::default(), self.projection(), &options, &Progress::default(), &Arc::new(Counters::default()))
     }
@@ -144,7 +150,7 @@ pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn any_copy_of_any_store_holds_the_dense_array(copying in copying()) {
