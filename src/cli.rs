@@ -10,6 +10,7 @@ mod cache_dir;
 mod config;
 mod daemon;
 mod exec;
+mod forecast;
 mod inspect;
 mod logging;
 mod manual;

@@ -13,19 +13,23 @@ mod encode;
 mod engine;
 mod error;
 mod files;
+mod forecast;
 mod journal;
 mod passed;
 mod plan;
 mod progress;
 mod run;
+mod sample;
 mod shards;
 mod site;
 mod spool;
 mod write;
 
 pub use error::CopyError;
+pub use forecast::{ArrayForecast, Forecast, forecast};
 pub use progress::Progress;
 pub use run::copy;
+pub use sample::{Cheaper, Sample};
 pub use site::PARTIAL_SUFFIX;
 
 use std::path::PathBuf;

@@ -138,6 +138,9 @@ pub(crate) struct MaterializeArgs {
     /// Zarr v3 codecs; ARRAY=SPEC for one array (may be repeated) [default: source, where that is lossless]
     #[arg(long, value_name = "SPEC", help_heading = "Copy")]
     pub(crate) codecs: Vec<String>,
+    /// Write nothing; print what the copy would take, by a sample of two seconds
+    #[arg(short = 'n', long, help_heading = "Copy")]
+    pub(crate) dry_run: bool,
     /// Go on with an unfinished copy; start one where there is none
     #[arg(long, help_heading = "Copy")]
     pub(crate) resume: bool,

@@ -84,6 +84,7 @@ pub(crate) struct CopyConfig {
     pub(crate) threads: usize,
     /// Absolute.
     pub(crate) temp: Option<PathBuf>,
+    pub(crate) dry_run: bool,
     pub(crate) resume: bool,
     pub(crate) overwrite: bool,
     pub(crate) keep_going: bool,
@@ -159,6 +160,7 @@ impl CopyConfig {
             budget: Budget::settle(args.memory, memory::Default::ALONE)?,
             threads: args.threads.map_or_else(default_threads, usize::from),
             temp: args.temp.map(std::path::absolute).transpose()?,
+            dry_run: args.dry_run,
             resume: args.resume,
             overwrite: args.overwrite,
             keep_going: args.keep_going,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rechunkfs::fuse::signals::Signals;
-use rechunkfs::materialize::{self, CopyError, Options, Outcome, Progress};
+use rechunkfs::materialize::{self, CopyError, Forecast, Options, Outcome, Progress};
 use rechunkfs::source::{Counters, hierarchy};
 use rechunkfs::zarr;
 use serde_json::json;
@@ -14,10 +14,13 @@ use serde_json::json;
 use super::config::CopyConfig;
 use super::meter::Meter;
 use super::report::ViewReport;
-use super::{FAILED, INCOMPLETE, logging, output, report};
+use super::{FAILED, INCOMPLETE, forecast, logging, output, report};
 
 /// How long after a signal the copy may take to stop by itself.
 const PATIENCE: Duration = Duration::from_millis(800);
+
+/// From this size on, two seconds of sampling are little against the copy.
+const SAMPLED_BYTES: u64 = 20_000_000_000;
 
 /// Runs `materialize`.
 pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
@@ -32,6 +35,34 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     let shown = ViewReport::new(&projection.projection);
     if !config.json && !config.log.quiet {
         output::text(&shown.text());
+    }
+    let options = Options {
+        source: config.source.clone(),
+        target: config.target.clone(),
+        memory_bytes: config.budget.bytes,
+        threads: config.threads,
+        temp: config.temp.clone(),
+        resume: config.resume,
+        overwrite: config.overwrite,
+        keep_going: config.keep_going,
+        max_tile_bytes: None,
+        always_spool: false,
+    };
+    let bytes: u64 = projection.copied.iter().map(|copied| decoded_bytes(&copied.array.source)).sum();
+    let forecast = materialize::forecast(&projection, &options, config.dry_run || bytes >= SAMPLED_BYTES)?;
+    if !config.log.quiet {
+        forecast::warnings(&forecast).iter().for_each(|text| output::warning(text));
+    }
+    if config.dry_run {
+        if config.json {
+            output::json("materialize", forecast::json(&forecast, config));
+        } else {
+            output::text(&format!("{}nothing was written (--dry-run)\n", forecast::text(&forecast, config)));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !config.json && !config.log.quiet {
+        output::text(&forecast::text(&forecast, config));
     }
     let progress = Arc::new(Progress::default());
     let counters = Arc::new(Counters::default());
@@ -56,23 +87,11 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
             })
         },
     )?;
-    let options = Options {
-        source: config.source.clone(),
-        target: config.target.clone(),
-        memory_bytes: config.budget.bytes,
-        threads: config.threads,
-        temp: config.temp.clone(),
-        resume: config.resume,
-        overwrite: config.overwrite,
-        keep_going: config.keep_going,
-        max_tile_bytes: None,
-        always_spool: false,
-    };
     let meter = Meter::start(Arc::clone(&progress), Arc::clone(&counters), config.json, config.log.quiet);
     let outcome = materialize::copy(&source, projection, &options, &progress, &counters);
     drop(meter);
     match outcome {
-        Ok(outcome) => Ok(finished(config, &shown, &outcome, &progress, began)),
+        Ok(outcome) => Ok(finished(config, &forecast, &outcome, &progress, began)),
         Err(error @ CopyError::Stopped) => {
             incomplete(&error.to_string());
             Ok(ExitCode::from(INCOMPLETE))
@@ -83,6 +102,10 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn decoded_bytes(source: &zarr::SourceArray) -> u64 {
+    source.shape.iter().fold(source.item_bytes as u64, |bytes, &len| bytes.saturating_mul(len))
 }
 
 /// Says why the copy is not complete, and how it goes on.
@@ -97,7 +120,7 @@ fn incomplete(why: &str) {
 
 fn finished(
     config: &CopyConfig,
-    shown: &ViewReport,
+    forecast: &Forecast,
     outcome: &Outcome,
     progress: &Progress,
     began: Instant,
@@ -107,15 +130,12 @@ fn finished(
     let (written, files) = (progress.written_bytes.load(Relaxed), progress.files.load(Relaxed));
     let peak = report::peak_rss_bytes();
     if config.json {
-        let mut result = shown.json();
-        result["source"] = config.source.display().to_string().into();
-        result["target"] = config.target.display().to_string().into();
+        let mut result = forecast::json(forecast, config);
         result["seconds"] = json!((seconds * 1e3).round() / 1e3);
         result["bytes"] = total.into();
         result["written_bytes"] = written.into();
         result["files"] = files.into();
         result["peak_rss_bytes"] = peak.into();
-        result["memory_bytes"] = config.budget.bytes.into();
         result["resumed"] = outcome.is_resumed.into();
         result["resumed_bytes"] = resumed.into();
         result["failures"] = json!(outcome.failures);

@@ -15,6 +15,7 @@ pub(super) struct Encoder {
     steps: Vec<Arc<dyn BytesToBytesCodecTraits>>,
     /// The largest level of a zstd step: it decides how much memory encoding takes.
     zstd_level: Option<i64>,
+    is_lz4: bool,
 }
 
 impl Encoder {
@@ -33,12 +34,18 @@ impl Encoder {
                 _ => return Err(format!("codec {json} stands where only bytes-to-bytes codecs may")),
             }
         }
-        Ok(Encoder { order: encoding.order.clone(), steps, zstd_level })
+        let is_lz4 = encoding.bytes_to_bytes.iter().any(|json| json.contains(r#""lz4""#));
+        Ok(Encoder { order: encoding.order.clone(), steps, zstd_level, is_lz4 })
     }
 
     /// Encoded chunks are their elements.
     pub(super) fn is_plain(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// There is no cheaper compressor.
+    pub(super) fn is_lz4(&self) -> bool {
+        self.is_lz4
     }
 
     /// Most memory that encoding a chunk of `chunk_bytes` takes.
@@ -115,7 +122,7 @@ mod tests {
         let bytes: Vec<u8> = (0..12).collect();
         let chunk = Region { start: vec![11, 21], end: vec![13, 23] };
         let gather = |order: &[usize], chunk: &Region| {
-            let encoder = Encoder { order: order.to_vec(), steps: Vec::new(), zstd_level: None };
+            let encoder = Encoder { order: order.to_vec(), steps: Vec::new(), zstd_level: None, is_lz4: false };
             encoder.gather(&around, &bytes, chunk, 1).into_owned()
         };
         assert_eq!(gather(&[0, 1], &chunk), [5, 6, 9, 10]);

@@ -88,9 +88,14 @@ struct Turn {
 
 /// Makes every unit that the sink wants. Returns what could not be read, where that is to be left out.
 pub(super) fn sweep(work: Work<'_>) -> Result<Vec<Arc<SourceError>>, CopyError> {
+    sweep_from(work, 0)
+}
+
+/// The same from tile `first` on; units that draw on an earlier tile are not made then.
+pub(super) fn sweep_from(work: Work<'_>, first: u64) -> Result<Vec<Arc<SourceError>>, CopyError> {
     let slots = Slots::new(work.plan.scratch_bytes);
     let memory: Arc<Cache<(), ()>> = Cache::new(work.plan.tile_memory_bytes);
-    let turn = Mutex::new(Turn { next: 0, seams: HashMap::new() });
+    let turn = Mutex::new(Turn { next: first, seams: HashMap::new() });
     let failures = Mutex::new(Vec::new());
     let ended: Mutex<Option<CopyError>> = Mutex::new(None);
     let drive = || {

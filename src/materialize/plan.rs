@@ -49,8 +49,10 @@ pub(super) struct Means<'a> {
     pub(super) threads: usize,
     /// Tiles are no larger than this even where memory allows: for tests.
     pub(super) max_tile_bytes: Option<u64>,
-    /// Where temporary files go, and whether to use one wherever one might be of use: for tests.
+    /// Where temporary files go, and whether to find out how fast that disk is.
     pub(super) temp: &'a Path,
+    pub(super) probe: bool,
+    /// Use one wherever one might be of use: for tests.
     pub(super) always_spool: bool,
 }
 
@@ -140,15 +142,11 @@ impl ArrayPlan {
         }
         let disk_bytes_per_s = match array.array_bytes() {
             ..PROBED_BYTES => USUAL_DISK_BYTES_PER_S,
+            _ if !means.probe => USUAL_DISK_BYTES_PER_S,
             _ => spool::disk_bytes_per_s(means.temp).unwrap_or(USUAL_DISK_BYTES_PER_S),
         };
         let decoding = repeated as f64 / (DECODED_BYTES_PER_S * means.threads as f64);
         decoding > 2.0 * array.array_bytes() as f64 / disk_bytes_per_s
-    }
-
-    /// Passes over the array.
-    pub(super) fn passes(&self) -> u64 {
-        if self.spool.is_some() { 2 } else { 1 }
     }
 }
 

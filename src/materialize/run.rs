@@ -230,6 +230,7 @@ impl Run<'_> {
             threads: self.options.threads,
             max_tile_bytes: self.options.max_tile_bytes,
             temp: &temp,
+            probe: true,
             always_spool: self.options.always_spool,
         };
         let begun = self.earlier.spools.get(&at);

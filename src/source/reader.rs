@@ -27,6 +27,8 @@ const MAX_INNER_CHUNKS: u64 = 1 << 26;
 pub struct FileState {
     /// Tells this state from any other.
     pub stamp: Stamp,
+    /// Bytes on disk; 0 where absent.
+    pub size_bytes: u64,
     /// Modification time, nanoseconds since 1970; 0 where absent.
     pub mtime_ns: i64,
     /// Changed so short a time ago that a change to come could leave the same times: its stamp does not tell the two
@@ -127,10 +129,13 @@ impl ArrayReader {
         match std::fs::metadata(self.directory.join(self.key(file))) {
             Ok(metadata) => Ok(FileState {
                 stamp: Stamp::of(&metadata),
+                size_bytes: metadata.size(),
                 mtime_ns: mtime_ns(&metadata),
                 is_young: is_young(&metadata),
             }),
-            Err(error) if is_absent(&error) => Ok(FileState { stamp: Stamp::ABSENT, mtime_ns: 0, is_young: false }),
+            Err(error) if is_absent(&error) => {
+                Ok(FileState { stamp: Stamp::ABSENT, size_bytes: 0, mtime_ns: 0, is_young: false })
+            }
             Err(error) => Err(self.io(file, "look at it", error)),
         }
     }

@@ -1,0 +1,143 @@
+//! What a copy will take, before it begins: arithmetic, a look at some source files, and a sample of the work itself.
+
+use super::array::ArrayCopy;
+use super::plan::{ArrayPlan, Means};
+use super::sample::{self, Sample};
+use super::{CopyError, Options};
+use crate::geometry::{Region, unravel};
+use crate::source::Counters;
+use crate::zarr::CopyProjection;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Source files whose size is looked at.
+const SIZES: u64 = 200;
+/// What a disk takes a second at least, mostly.
+const DISK_BYTES_PER_S: f64 = 500e6;
+/// What creating a file takes besides its bytes.
+const FILE_SECONDS: f64 = 25e-6;
+
+/// What copying one array will take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArrayForecast {
+    /// Its path.
+    pub path: String,
+    /// Decoded bytes.
+    pub bytes: u64,
+    /// 1, or 2 where it goes through a temporary file.
+    pub passes: u64,
+    /// Parts that are made one after the other.
+    pub tiles: u64,
+    /// How often a source chunk is decoded, on the average.
+    pub source_decodes: f64,
+    /// Encoded bytes read from the source, about.
+    pub read_bytes: u64,
+    /// Bytes of its temporary file.
+    pub temp_bytes: u64,
+    /// Files that are written at most: those that are all fill value are not.
+    pub files: u64,
+    /// Whether they are shards.
+    pub is_sharded: bool,
+}
+
+/// What a copy will take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    /// Array by array.
+    pub arrays: Vec<ArrayForecast>,
+    /// What the sample showed, if one was taken.
+    pub sample: Option<Sample>,
+    /// Seconds, by the sample.
+    pub seconds: Option<f64>,
+    /// Bytes written to the target, by the sample.
+    pub written_bytes: Option<u64>,
+    /// What is free where the target is to be.
+    pub free_bytes: Option<u64>,
+}
+
+impl Forecast {
+    /// The sum of something over arrays.
+    pub fn total(&self, of: impl Fn(&ArrayForecast) -> u64) -> u64 {
+        self.arrays.iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of the largest temporary file: one array is copied after the other.
+    pub fn temp_bytes(&self) -> u64 {
+        self.arrays.iter().map(|array| array.temp_bytes).max().unwrap_or(0)
+    }
+}
+
+/// Foretells what the copy of `projection` will take; with `sampling`, by doing some of it for two seconds.
+///
+/// # Errors
+/// Where an array cannot be copied within the memory allowed, or its source not be read.
+pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) -> Result<Forecast, CopyError> {
+    let counters = Arc::new(Counters::default());
+    let means = Means {
+        memory_bytes: options.memory_bytes,
+        threads: options.threads,
+        max_tile_bytes: options.max_tile_bytes,
+        temp: Path::new(""),
+        probe: false,
+        always_spool: options.always_spool,
+    };
+    let mut arrays = Vec::new();
+    let mut largest: Option<(u64, ArrayCopy, ArrayPlan)> = None;
+    for (at, copied) in projection.copied.iter().enumerate() {
+        let array = ArrayCopy::new(&options.source, copied.clone(), Arc::clone(&counters))?;
+        let plan = ArrayPlan::new(&array, at as u32, means, None)?;
+        arrays.push(of_array(&array, &plan)?);
+        if largest.as_ref().is_none_or(|(bytes, ..)| *bytes < array.array_bytes()) {
+            largest = Some((array.array_bytes(), array, plan));
+        }
+    }
+    let sample = match &largest {
+        Some((_, array, plan)) if sampling => sample::take(array, plan, options.threads, &counters)?,
+        _ => None,
+    };
+    let mut forecast =
+        Forecast { arrays, sample, seconds: None, written_bytes: None, free_bytes: free(&options.target) };
+    if let (Some(sample), Some((_, _, plan))) = (&forecast.sample, &largest) {
+        let bytes = forecast.total(|array| array.bytes) as f64;
+        let decoded: f64 = forecast.arrays.iter().map(|array| array.source_decodes * array.bytes as f64).sum();
+        let written = bytes * sample.encoded_share;
+        let busy = decoded * sample.decode_s_per_byte + bytes * (sample.place_s_per_byte + sample.encode_s_per_byte);
+        let files = forecast.total(|array| array.files) as f64 * FILE_SECONDS;
+        let temp = if plan.spool.is_some() { 2.0 * forecast.total(|array| array.temp_bytes) as f64 } else { 0.0 };
+        let cpu = (busy + files) / options.threads.max(1) as f64;
+        forecast.seconds = Some(cpu.max(written / DISK_BYTES_PER_S) + temp / DISK_BYTES_PER_S);
+        forecast.written_bytes = Some(written as u64);
+    }
+    Ok(forecast)
+}
+
+fn of_array(array: &ArrayCopy, plan: &ArrayPlan) -> Result<ArrayForecast, CopyError> {
+    let n_files: u64 = array.reader.file_grid().iter().product();
+    let step = (n_files / SIZES).max(1);
+    let (mut looked, mut bytes) = (0u64, 0u64);
+    for file in (0..n_files).step_by(step as usize) {
+        looked += 1;
+        bytes += array.reader.state(&unravel(file, array.reader.file_grid()))?.size_bytes;
+    }
+    let stored = bytes as f64 / looked.max(1) as f64 * n_files as f64;
+    let once = array.leaf_bytes().max(1) as f64;
+    let source_decodes = plan.decoded_bytes as f64 / once;
+    Ok(ArrayForecast {
+        path: array.path().to_owned(),
+        bytes: array.array_bytes(),
+        passes: if plan.spool.is_some() { 2 } else { 1 },
+        tiles: plan.tiling.n_tiles(),
+        source_decodes,
+        read_bytes: (stored * source_decodes) as u64,
+        temp_bytes: if plan.spool.is_some() { array.array_bytes() } else { 0 },
+        files: Region::whole(&array.file_grid).n_elems(),
+        is_sharded: array.is_sharded(),
+    })
+}
+
+/// Bytes that are free for us on the file system of `target`.
+fn free(target: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(target).ok()?;
+    let found = rustix::fs::statvfs(absolute.parent()?).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
