@@ -13,16 +13,19 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Names are looked up from here: for many small files that is half of the work.
     opened: OwnedFd,
+    /// Most files have a folder to themselves, so that it is created first.
+    is_sparse: bool,
 }
 
 impl Folder {
-    /// Opens the folder at `path`, which is created where it is missing.
-    pub(super) fn open(path: &Path) -> Result<Self, CopyError> {
+    /// Opens the folder at `path`, which is created where it is missing. It is `is_sparse` where the keys of files mostly
+    /// name a folder for each.
+    pub(super) fn open(path: &Path, is_sparse: bool) -> Result<Self, CopyError> {
         fs::create_dir_all(path).map_err(|error| CopyError::io(path, "create it", error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened =
             rustix::fs::open(path, flags, Mode::empty()).map_err(|error| CopyError::io(path, "open it", error))?;
-        Ok(Folder { path: path.to_owned(), opened })
+        Ok(Folder { path: path.to_owned(), opened, is_sparse })
     }
 
     /// Creates or empties the file with this key.
@@ -31,16 +34,30 @@ impl Folder {
             let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
             rustix::fs::openat(&self.opened, key, flags, Mode::from_raw_mode(0o666))
         };
-        let opened = match open() {
-            Err(rustix::io::Errno::NOENT) => {
-                let folder = self.path.join(key);
-                let folder = folder.parent().unwrap_or(&self.path);
-                fs::create_dir_all(folder).map_err(|error| CopyError::io(folder, "create it", error))?;
+        let opened = if self.is_sparse { Err(rustix::io::Errno::NOENT) } else { open() };
+        let opened = match (opened, key.rsplit_once('/')) {
+            (Err(rustix::io::Errno::NOENT), Some((folder, _))) => {
+                self.create_folder(folder)?;
                 open()
             }
-            opened => opened,
+            (opened, _) => opened,
         };
         opened.map(File::from).map_err(|error| CopyError::io(&self.path.join(key), "create it", error))
+    }
+
+    fn create_folder(&self, key: &str) -> Result<(), CopyError> {
+        let create = || match rustix::fs::mkdirat(&self.opened, key, Mode::from_raw_mode(0o777)) {
+            Err(rustix::io::Errno::EXIST) => Ok(()),
+            created => created,
+        };
+        let created = match (create(), key.rsplit_once('/')) {
+            (Err(rustix::io::Errno::NOENT), Some((above, _))) => {
+                self.create_folder(above)?;
+                create()
+            }
+            (created, _) => created,
+        };
+        created.map_err(|error| CopyError::io(&self.path.join(key), "create it", error))
     }
 
     /// Opens the file with this key to go on writing.

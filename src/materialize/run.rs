@@ -237,11 +237,13 @@ impl Run<'_> {
         let plan = ArrayPlan::new(array, at, means, begun)?;
         let done = self.earlier.files.get(&at).unwrap_or(&nothing);
         self.count_resumed(array, done);
+        // With `/` between indices, the last of them is the name and the others are folders.
+        let is_sparse = array.copied.key_encoding.separator == '/' && array.file_grid.last() == Some(&1);
         let writer = Writer::new(WriterParts {
             at,
             array,
             units: &plan.units,
-            folder: Folder::open(&self.site.store().join(array.path()))?,
+            folder: Folder::open(&self.site.store().join(array.path()), is_sparse)?,
             done,
             is_resumed: self.is_resumed,
             commits: &self.commits,

@@ -93,10 +93,22 @@ def wait_for_files(process, target, n_files, timeout=60):
     return process.poll() is None
 
 
+def wait_for_commit(process, target, seconds=30):
+    """Until the journal has more than its header: what was written before is kept."""
+    ends = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < ends:
+        journal = partial(target) / "journal"
+        if journal.exists() and journal.read_bytes().count(b"\n") > 1:
+            return True
+        time.sleep(0.005)
+    return False
+
+
 def stopped(source, target, *flags, n_files=20):
     """Kills a copy when it has written so many files: what a power cut leaves, as far as a test can have one."""
     with copying(source, target, *flags) as process:
         assert wait_for_files(process, target, n_files), f"done before {n_files} files were seen: {process.log.read_text()}"
+        assert wait_for_commit(process, target), f"done before anything was committed: {process.log.read_text()}"
         process.send_signal(signal.SIGKILL)
         process.wait(COPY_SECONDS)
     assert partial(target).is_dir() and not Path(target).exists()
