@@ -80,7 +80,8 @@ def assert_as_asked(folder, copied, source, flags, wanted, codecs):
         separator = source.metadata.dimension_separator
         assert meta["chunk_key_encoding"] == {"name": "v2", "configuration": {"separator": separator}}
         if source.fill_value is not None:
-            assert_same_bits(np.asarray(copied.fill_value), np.asarray(source.fill_value), "fill value")
+            fills = (np.asarray(array.fill_value, dtype=array.dtype) for array in (copied, source))
+            assert_same_bits(*fills, "fill value")
 
 
 def assert_no_file_is_all_fill(folder, copied, source):
