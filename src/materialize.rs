@@ -20,12 +20,14 @@ mod progress;
 mod run;
 mod shards;
 mod site;
+pub mod verify;
 mod write;
 
 pub use error::CopyError;
 pub use progress::Progress;
 pub use run::copy;
 pub use site::PARTIAL_SUFFIX;
+pub use verify::{Comparison, Sample, VerifyOptions, verify};
 
 use std::path::PathBuf;
 
@@ -46,6 +48,8 @@ pub struct Options {
     pub overwrite: bool,
     /// Leave out what draws on source chunks that cannot be read.
     pub keep_going: bool,
+    /// Compare the complete copy with the source before it is published.
+    pub verify: bool,
     /// Tiles are no larger than this even where memory allows; tests make seams and slabs of small stores with it.
     pub max_tile_bytes: Option<u64>,
 }
@@ -57,4 +61,6 @@ pub struct Outcome {
     pub is_resumed: bool,
     /// What could not be read, and so was left out.
     pub failures: Vec<String>,
+    /// What was found where the copy was verified: no difference.
+    pub comparison: Option<Comparison>,
 }

@@ -46,7 +46,7 @@ impl ArrayPlan {
         let source = array.source();
         let threads = means.threads.max(1) as u64;
         let group_bytes = synthesis::most_scratch_bytes(source::leaf_bytes(source), source::most_scratch_bytes(source));
-        let encode_bytes = array.encoder.scratch_bytes(array.chunk_bytes()).saturating_mul(threads);
+        let encode_bytes = array.unit_scratch_bytes(threads);
         let scratch_bytes = group_bytes.saturating_mul(threads).min((means.memory_bytes / 4).max(group_bytes));
         let fixed_bytes = BASE_BYTES.saturating_add(scratch_bytes).saturating_add(encode_bytes);
         let bytes_per_tile_byte = if array.is_sharded() { 2 } else { 1 };

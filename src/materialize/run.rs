@@ -10,6 +10,7 @@ use super::passed::{self, Passage};
 use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
 use super::site::{Permission, Site};
+use super::verify::{Comparison, VerifyOptions, verify_but};
 use super::write::{Writer, WriterParts};
 use super::{CopyError, Options, Outcome};
 use crate::source::{Counters, Stamp, hierarchy};
@@ -19,7 +20,6 @@ use crate::zarr::{CopyProjection, Projection};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// What an earlier run has done.
@@ -81,9 +81,10 @@ pub fn copy(
         earlier: &earlier,
     };
     let failures = run.all()?;
+    let comparison = if options.verify { Some(run.verify(counters)?) } else { None };
     sync_file_system(&site.store())?;
     site.publish()?;
-    Ok(Outcome { is_resumed, failures: failures.iter().map(ToString::to_string).collect() })
+    Ok(Outcome { is_resumed, failures: failures.iter().map(ToString::to_string).collect(), comparison })
 }
 
 /// The texts of a source's documents, by path.
@@ -151,11 +152,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Everything up to the complete, but not yet published, store. Returns what could not be read.
     fn all(&self) -> Result<Vec<Arc<crate::source::SourceError>>, CopyError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.options.threads)
-            .thread_name(|nth| format!("copy-{nth}"))
-            .build()
-            .map_err(|error| CopyError::io(Path::new("threads"), "start them", std::io::Error::other(error)))?;
+        let pool = engine::pool(self.options.threads)?;
         let committer = |copying: &dyn Fn() -> Result<Vec<_>, CopyError>| {
             std::thread::scope(|scope| {
                 let committing = scope.spawn(|| {
@@ -250,6 +247,21 @@ impl Run<'_> {
                 Err(CopyError::Changed { what: "the hierarchy of the source".to_owned() })
             }
             None => Ok(()),
+        }
+    }
+
+    /// Compares the complete store with the source.
+    fn verify(&self, counters: &Arc<Counters>) -> Result<Comparison, CopyError> {
+        let Options { memory_bytes, threads, max_tile_bytes, ref source, .. } = *self.options;
+        let options = VerifyOptions { memory_bytes, threads, sample: None, max_tile_bytes };
+        // What Zarr v3 cannot say is not in the copy, which was said when it began.
+        let expected = self.projection.left_out.iter().map(|array| array.path.as_str()).collect();
+        let store = self.site.store();
+        let comparison = verify_but(source, &store, &expected, &options, self.progress, counters)?;
+        if comparison.is_equal() {
+            Ok(comparison)
+        } else {
+            Err(CopyError::Unverified { store, comparison: Box::new(comparison) })
         }
     }
 

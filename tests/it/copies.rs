@@ -119,6 +119,7 @@ impl Copying {
             resume,
             overwrite: false,
             keep_going: false,
+            verify: false,
             max_tile_bytes: self.case.max_tile_bytes,
         };
         copy(&Hierarchy::default(), self.projection(), &options, &Progress::default(), &Arc::new(Counters::default()))
