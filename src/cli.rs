@@ -23,13 +23,16 @@ mod place;
 mod report;
 mod state;
 mod status;
+mod stop;
 mod unmount;
+mod verify;
 
 use args::{Cli, Command};
 
 /// The exit codes that scripts may rely on (0 is success).
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+const DIFFERENT: u8 = 3;
 const INCOMPLETE: u8 = 4;
 
 /// Runs the program.
@@ -59,6 +62,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mount(args) => mount::run(&config::MountConfig::new(args, as_daemon)?),
         Command::Exec(args) => exec::run(&config::ExecConfig::new(args)?),
         Command::Materialize(args) => materialize::run(&config::CopyConfig::new(args)?),
+        Command::Verify(args) => verify::run(&config::VerifyConfig::new(args)?),
         Command::Status(args) => status::run(args.mountpoint.as_deref(), args.json),
         Command::Unmount(args) => unmount::run(&args.into()),
         Command::Completions { shell } => Ok(manual::completions(shell)),

@@ -19,18 +19,20 @@ mod passed;
 mod plan;
 mod progress;
 mod run;
-mod sample;
 mod shards;
 mod site;
 mod spool;
+mod trial;
+pub mod verify;
 mod write;
 
 pub use error::CopyError;
 pub use forecast::{ArrayForecast, Forecast, forecast};
 pub use progress::Progress;
 pub use run::copy;
-pub use sample::{Cheaper, Sample};
 pub use site::PARTIAL_SUFFIX;
+pub use trial::{Cheaper, Trial};
+pub use verify::{Comparison, Sample, VerifyOptions, verify};
 
 use std::path::PathBuf;
 
@@ -53,6 +55,8 @@ pub struct Options {
     pub overwrite: bool,
     /// Leave out what draws on source chunks that cannot be read.
     pub keep_going: bool,
+    /// Compare the complete copy with the source before it is published.
+    pub verify: bool,
     /// Tiles are no larger than this even where memory allows; tests make seams and slabs of small stores with it.
     pub max_tile_bytes: Option<u64>,
     /// Temporary files are used wherever a source chunk would be decoded more than once: for tests.
@@ -68,4 +72,6 @@ pub struct Outcome {
     pub failures: Vec<String>,
     /// Where the copy lies that lacks this: it is not put in the target's place, for what it lacks reads as fill value.
     pub incomplete: Option<PathBuf>,
+    /// What was found where the copy was verified: no difference.
+    pub comparison: Option<Comparison>,
 }

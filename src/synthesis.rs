@@ -84,7 +84,7 @@ impl Slots {
     }
 
     /// Waits for `bytes` of scratch, of which the first `buffer_len` are a buffer with anything in it.
-    fn take(&self, bytes: u64, buffer_len: usize) -> Slot<'_> {
+    pub fn take(&self, bytes: u64, buffer_len: usize) -> Slot<'_> {
         let bytes = bytes.min(self.total_bytes);
         let mut free = lock(&self.free);
         while free.bytes < bytes {
@@ -104,10 +104,19 @@ impl Slots {
     }
 }
 
-struct Slot<'a> {
+/// Scratch in use.
+#[derive(Debug)]
+pub struct Slot<'a> {
     slots: &'a Slots,
     bytes: u64,
     buffer: Vec<u8>,
+}
+
+impl Slot<'_> {
+    /// The buffer, which may be longer than was asked for.
+    pub fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
 }
 
 impl Drop for Slot<'_> {
@@ -200,7 +209,10 @@ fn build_group(
     for (nth, part) in scratch.chunks_exact_mut(stride_bytes).enumerate() {
         let part = &mut part[..part_bytes];
         let mut leaf = group.first_leaf.clone();
-        leaf[group.axis] += nth as u64;
+        // A scalar has one leaf and no axis.
+        if nth > 0 {
+            leaf[group.axis] += nth as u64;
+        }
         match ground.leaves.read(share, &leaf, &lay, part) {
             Ok(true) => {}
             Ok(false) => fill_with(part, ground.fill),

@@ -18,6 +18,7 @@ mod minifloat;
 mod naming;
 pub mod project;
 mod select;
+pub mod show;
 pub mod size;
 pub mod splice;
 mod types;

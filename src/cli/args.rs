@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Write the view to disk: a copy in the layout, in bounded memory, restartable
     Materialize(MaterializeArgs),
+    /// Compare two stores whatever their chunks and codecs: documents, and every element bit for bit
+    Verify(VerifyArgs),
     /// Show mounts, or one of them; without any: can this machine mount?
     Status(StatusArgs),
     /// End a mount
@@ -60,6 +62,7 @@ impl Command {
             Self::Inspect(args) => args.json,
             Self::Mount(args) => args.json,
             Self::Materialize(args) => args.json,
+            Self::Verify(args) => args.json,
             Self::Status(args) => args.json,
             Self::Unmount(args) => args.json,
             Self::Exec(_) | Self::Completions { .. } | Self::Man => false,
@@ -150,6 +153,9 @@ pub(crate) struct MaterializeArgs {
     /// Leave out the chunks that draw on source chunks which cannot be read; the exit code is 1 all the same
     #[arg(long, help_heading = "Copy")]
     pub(crate) keep_going: bool,
+    /// Compare the complete copy with the source before it appears at TARGET, as `verify` does
+    #[arg(long, help_heading = "Copy", conflicts_with = "keep_going")]
+    pub(crate) verify: bool,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a half, at most 32 GiB, of what machine, cgroups and
     /// Slurm leave]
     #[arg(long, value_name = "SIZE", help_heading = "Resources")]
@@ -160,6 +166,32 @@ pub(crate) struct MaterializeArgs {
     /// Where temporary files go, should there be any: see --dry-run [default: beside TARGET]
     #[arg(long, value_name = "DIR", help_heading = "Resources")]
     pub(crate) temp: Option<PathBuf>,
+    /// One JSON result on stdout, progress as JSON lines on stderr
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// A store: a directory with zarr.json, .zgroup or .zarray
+    pub(crate) source: PathBuf,
+    /// Another, or a mount
+    pub(crate) target: PathBuf,
+    /// Compare this many chunks (or shards) of TARGET, drawn at random, and all documents [default: everything]
+    #[arg(long, value_name = "N", help_heading = "Comparison")]
+    pub(crate) sample: Option<u64>,
+    /// Draw the sample that an earlier run drew [default: another one each time]
+    #[arg(long, value_name = "S", requires = "sample", help_heading = "Comparison")]
+    pub(crate) seed: Option<u64>,
+    /// Memory for the whole process: 512M, 2GiB, 25% [default: a half, at most 32 GiB, of what machine, cgroups and
+    /// Slurm leave]
+    #[arg(long, value_name = "SIZE", help_heading = "Resources")]
+    pub(crate) memory: Option<MemoryRequest>,
+    /// Threads for decoding and comparing [default: the CPUs of this job]
+    #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize), help_heading = "Resources")]
+    pub(crate) threads: Option<NonZeroUsize>,
     /// One JSON result on stdout, progress as JSON lines on stderr
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

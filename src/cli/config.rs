@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use rechunkfs::materialize::Sample;
 use rechunkfs::memory::{self, Budget, default_threads};
 use rechunkfs::view::CacheDir;
 use rechunkfs::zarr::layout::Layout;
@@ -88,6 +90,20 @@ pub(crate) struct CopyConfig {
     pub(crate) resume: bool,
     pub(crate) overwrite: bool,
     pub(crate) keep_going: bool,
+    pub(crate) verify: bool,
+    pub(crate) json: bool,
+    pub(crate) log: LogConfig,
+}
+
+/// `verify`.
+pub(crate) struct VerifyConfig {
+    /// Canonical.
+    pub(crate) source: PathBuf,
+    /// Canonical.
+    pub(crate) target: PathBuf,
+    pub(crate) sample: Option<Sample>,
+    pub(crate) budget: Budget,
+    pub(crate) threads: usize,
     pub(crate) json: bool,
     pub(crate) log: LogConfig,
 }
@@ -164,10 +180,33 @@ impl CopyConfig {
             resume: args.resume,
             overwrite: args.overwrite,
             keep_going: args.keep_going,
+            verify: args.verify,
             json: args.json,
             log: LogConfig::new(args.output)?,
         })
     }
+}
+
+impl VerifyConfig {
+    pub(crate) fn new(args: args::VerifyArgs) -> anyhow::Result<Self> {
+        let target = &args.target;
+        let canonical = target.canonicalize();
+        Ok(Self {
+            source: canonical_source(&args.source)?,
+            target: canonical.with_context(|| format!("the target {} cannot be opened", target.display()))?,
+            sample: args.sample.map(|chunks| Sample { chunks, seed: args.seed.unwrap_or_else(any_seed) }),
+            budget: Budget::settle(args.memory, memory::Default::ALONE)?,
+            threads: args.threads.map_or_else(default_threads, usize::from),
+            json: args.json,
+            log: LogConfig::new(args.output)?,
+        })
+    }
+}
+
+/// Another one each time, and short enough to be typed again.
+fn any_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) ^ (now.as_secs() & 0xffff)
 }
 
 /// The daemon leaves the working directory, so paths must hold without it.

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rechunkfs::fuse::signals::Signals;
-use rechunkfs::materialize::{self, CopyError, Forecast, Options, Outcome, Progress};
+use rechunkfs::materialize::{self, Comparison, CopyError, Forecast, Options, Outcome, Progress};
 use rechunkfs::source::{Counters, hierarchy};
 use rechunkfs::zarr;
 use serde_json::json;
@@ -14,10 +14,7 @@ use serde_json::json;
 use super::config::CopyConfig;
 use super::meter::Meter;
 use super::report::ViewReport;
-use super::{FAILED, INCOMPLETE, forecast, logging, output, report};
-
-/// How long after a signal the copy may take to stop by itself.
-const PATIENCE: Duration = Duration::from_millis(800);
+use super::{FAILED, INCOMPLETE, forecast, logging, output, report, stop, verify};
 
 /// From this size on, two seconds of sampling are little against the copy.
 const SAMPLED_BYTES: u64 = 20_000_000_000;
@@ -45,6 +42,7 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         resume: config.resume,
         overwrite: config.overwrite,
         keep_going: config.keep_going,
+        verify: config.verify,
         max_tile_bytes: None,
         always_spool: false,
     };
@@ -66,27 +64,11 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     }
     let progress = Arc::new(Progress::default());
     let counters = Arc::new(Counters::default());
-    let stopping = Arc::clone(&progress);
-    signals.arm(
-        || Ok::<(), std::io::Error>(()),
-        |()| {
-            Box::new(move |_, first| {
-                stopping.stop();
-                let last_word = || {
-                    incomplete("stopped by a signal");
-                    std::process::exit(i32::from(INCOMPLETE));
-                };
-                if !first {
-                    last_word();
-                }
-                // What is under way when the time is up is done again: the journal knows nothing of it.
-                std::thread::spawn(move || {
-                    std::thread::sleep(PATIENCE);
-                    last_word();
-                });
-            })
-        },
-    )?;
+    // What is under way when the time is up is done again: the journal knows nothing of it.
+    stop::arm(&signals, &progress, || {
+        incomplete("stopped by a signal");
+        INCOMPLETE
+    })?;
     let meter = Meter::start(Arc::clone(&progress), Arc::clone(&counters), config.json, config.log.quiet);
     let outcome = materialize::copy(&source, projection, &options, &progress, &counters);
     drop(meter);
@@ -99,6 +81,12 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         Err(error) if error.is_resumable() => {
             incomplete(&error.to_string());
             Ok(ExitCode::from(INCOMPLETE))
+        }
+        Err(ref error @ CopyError::Unverified { ref comparison, .. }) => {
+            let error = error.to_string();
+            output::error(&error);
+            verify::show(comparison, config.json, &error);
+            Ok(verify::exit_code(comparison))
         }
         Err(error) => Err(error.into()),
     }
@@ -126,7 +114,9 @@ fn finished(
     began: Instant,
 ) -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
-    let (total, resumed) = (progress.total_bytes.load(Relaxed), progress.resumed_bytes.load(Relaxed));
+    // Verified bytes were counted as work, too.
+    let verified = outcome.comparison.as_ref().map_or(0, Comparison::bytes);
+    let (total, resumed) = (progress.total_bytes.load(Relaxed) - verified, progress.resumed_bytes.load(Relaxed));
     let (written, files) = (progress.written_bytes.load(Relaxed), progress.files.load(Relaxed));
     let peak = report::peak_rss_bytes();
     if config.json {
@@ -140,6 +130,7 @@ fn finished(
         result["resumed_bytes"] = resumed.into();
         result["failures"] = json!(outcome.failures);
         result["incomplete"] = json!(outcome.incomplete);
+        result["verified"] = outcome.comparison.is_some().into();
         output::json("materialize", result);
     } else {
         let rate = (total - resumed.min(total)) as f64 / seconds.max(1e-3);
@@ -154,6 +145,9 @@ fn finished(
             peak.map_or_else(|| "unknown".to_owned(), report::bytes),
             report::bytes(config.budget.bytes),
         ));
+        if let Some(comparison) = &outcome.comparison {
+            output::text(&format!("verified: {}\n", comparison.summary()));
+        }
     }
     for failure in &outcome.failures {
         output::error(&format!("left out: {failure}"));

@@ -4,7 +4,7 @@ use super::CopyError;
 use super::encode::Encoder;
 use crate::geometry::{Pieces, Region, n_elems, ravel, unravel};
 use crate::source::{ArrayReader, Counters, SourceError, Stamp, Stamps};
-use crate::zarr::{CopiedArray, SourceArray};
+use crate::zarr::{ChunkEncoding, CopiedArray, SourceArray, VirtualArray};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +17,8 @@ pub(super) struct ArrayCopy {
     pub(super) copied: CopiedArray,
     pub(super) reader: ArrayReader,
     pub(super) encoder: Encoder,
+    /// Memory for what becomes of units, on all threads together; `None` where they are encoded.
+    unit_scratch_bytes: Option<u64>,
     /// Shape of a target file, cut off where one file reaches beyond the array: whole chunks that hold elements.
     pub(super) file_shape: Vec<u64>,
     /// Target files along each axis.
@@ -43,12 +45,33 @@ impl ArrayCopy {
         Ok(ArrayCopy {
             reader,
             encoder,
+            unit_scratch_bytes: None,
             file_shape,
             file_grid,
             stamps: Stamps::default(),
             fresh: Mutex::default(),
             copied,
         })
+    }
+
+    /// Prepares `array` to be held against the files that are cut as it is; that takes `unit_scratch_bytes` besides the
+    /// units.
+    pub(super) fn compared(
+        root: &Path,
+        array: VirtualArray,
+        unit_scratch_bytes: u64,
+        counters: Arc<Counters>,
+    ) -> Result<Self, CopyError> {
+        let order = (0..array.chunk_shape.len()).collect();
+        let encoding = ChunkEncoding { order, bytes_to_bytes: Vec::new() };
+        let copied = CopiedArray { key_encoding: array.source.key_encoding, array, encoding };
+        Ok(ArrayCopy { unit_scratch_bytes: Some(unit_scratch_bytes), ..Self::new(root, copied, counters)? })
+    }
+
+    /// Memory that `threads` take for what becomes of units, besides the units.
+    pub(super) fn unit_scratch_bytes(&self, threads: u64) -> u64 {
+        let encoding_bytes = || self.encoder.scratch_bytes(self.chunk_bytes()).saturating_mul(threads);
+        self.unit_scratch_bytes.unwrap_or_else(encoding_bytes)
     }
 
     pub(super) fn source(&self) -> &SourceArray {

@@ -10,6 +10,7 @@ use crate::source::SourceError;
 use crate::synthesis::{Failure, Ground, Leaves, Slots, Target, build, fill_with};
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -20,6 +21,12 @@ const GLANCE: Duration = Duration::from_millis(100);
 pub(super) trait Sink: Sync {
     /// Whether `unit` is still to be made.
     fn wants(&self, unit: u64) -> bool;
+
+    /// The only tiles that have units which it wants, in order, where that is known; with a tile, all others that have a
+    /// part of such a unit must be among them.
+    fn tiles(&self) -> Option<&[TileId]> {
+        None
+    }
 
     /// Takes the bytes of `unit`: C order of its region, padding included.
     fn put(&self, unit: u64, bytes: &[u8]) -> Result<(), CopyError>;
@@ -84,6 +91,15 @@ enum Fate {
 struct Turn {
     next: u64,
     seams: HashMap<u64, Arc<Seam>>,
+}
+
+/// The threads of a copy or a comparison.
+pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, CopyError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|nth| format!("copy-{nth}"))
+        .build()
+        .map_err(|error| CopyError::io(Path::new("threads"), "start them", std::io::Error::other(error)))
 }
 
 /// Makes every unit that the sink wants. Returns what could not be read, where that is to be left out.
@@ -173,8 +189,10 @@ fn step(
 /// The next tile that has something to do.
 fn next_job(work: Work<'_>, turn: &mut Turn) -> Option<Job> {
     let (tiling, units) = (&work.plan.tiling, &work.plan.units);
-    while turn.next < tiling.n_tiles() && !work.progress.is_stopping() {
-        let tile = TileId(turn.next);
+    let few = work.sink.tiles();
+    let n_tiles = few.map_or(tiling.n_tiles(), |tiles| tiles.len() as u64);
+    while turn.next < n_tiles && !work.progress.is_stopping() {
+        let tile = few.map_or(TileId(turn.next), |tiles| tiles[turn.next as usize]);
         turn.next += 1;
         let share = tiling.share(tile);
         if share.coverage.is_empty() {

@@ -1,5 +1,6 @@
 //! Why a copy failed, or stopped. Each message names the thing and the remedy.
 
+use super::verify::Comparison;
 use crate::source::SourceError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,19 @@ pub enum CopyError {
         partial: PathBuf,
         /// What differs.
         what: String,
+    },
+    /// A store that is to be compared, or its documents, cannot be read.
+    #[error("{0}")]
+    Store(String),
+    /// The copy is not what its source is, or that cannot be told.
+    #[error(
+        "the copy is not verified: {}; nothing was published, the unfinished copy is {}", comparison.summary(), store.display()
+    )]
+    Unverified {
+        /// The unfinished copy.
+        store: PathBuf,
+        /// What was found.
+        comparison: Box<Comparison>,
     },
     /// The user said so.
     #[error("stopped")]

@@ -34,7 +34,7 @@ impl Folder {
             let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
             rustix::fs::openat(&self.opened, key, flags, Mode::from_raw_mode(0o666))
         };
-        let opened = if self.is_sparse { Err(rustix::io::Errno::NOENT) } else { open() };
+        let opened = if self.is_sparse && key.contains('/') { Err(rustix::io::Errno::NOENT) } else { open() };
         let opened = match (opened, key.rsplit_once('/')) {
             (Err(rustix::io::Errno::NOENT), Some((folder, _))) => {
                 self.create_folder(folder)?;

@@ -2,7 +2,7 @@
 
 use super::array::ArrayCopy;
 use super::plan::{ArrayPlan, Means};
-use super::sample::{self, Sample};
+use super::trial::{self, Trial};
 use super::{CopyError, Options};
 use crate::geometry::{Region, unravel};
 use crate::source::Counters;
@@ -46,7 +46,7 @@ pub struct Forecast {
     /// Array by array.
     pub arrays: Vec<ArrayForecast>,
     /// What the sample showed, if one was taken.
-    pub sample: Option<Sample>,
+    pub sample: Option<Trial>,
     /// Seconds, by the sample.
     pub seconds: Option<f64>,
     /// Bytes written to the target, by the sample.
@@ -77,7 +77,7 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
         memory_bytes: options.memory_bytes,
         threads: options.threads,
         max_tile_bytes: options.max_tile_bytes,
-        temp: Path::new(""),
+        temp: Some(Path::new("")),
         probe: false,
         always_spool: options.always_spool,
     };
@@ -92,7 +92,7 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
         }
     }
     let sample = match &largest {
-        Some((_, array, plan)) if sampling => sample::take(array, plan, options.threads, &counters)?,
+        Some((_, array, plan)) if sampling => trial::take(array, plan, options.threads, &counters)?,
         _ => None,
     };
     let mut forecast =

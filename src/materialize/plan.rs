@@ -49,8 +49,8 @@ pub(super) struct Means<'a> {
     pub(super) threads: usize,
     /// Tiles are no larger than this even where memory allows: for tests.
     pub(super) max_tile_bytes: Option<u64>,
-    /// Where temporary files go, and whether to find out how fast that disk is.
-    pub(super) temp: &'a Path,
+    /// Where temporary files may go, if anywhere, and whether to find out how fast that disk is.
+    pub(super) temp: Option<&'a Path>,
     pub(super) probe: bool,
     /// Use one wherever one might be of use: for tests.
     pub(super) always_spool: bool,
@@ -63,7 +63,7 @@ impl ArrayPlan {
         let source = array.source();
         let threads = means.threads.max(1) as u64;
         let group_bytes = synthesis::most_scratch_bytes(source::leaf_bytes(source), source::most_scratch_bytes(source));
-        let encode_bytes = array.encoder.scratch_bytes(array.chunk_bytes()).saturating_mul(threads);
+        let encode_bytes = array.unit_scratch_bytes(threads);
         let scratch_bytes = group_bytes.saturating_mul(threads).min((means.memory_bytes / 4).max(group_bytes));
         let fixed_bytes = BASE_BYTES.saturating_add(scratch_bytes).saturating_add(encode_bytes);
         let bytes_per_tile_byte = if array.is_sharded() { 2 } else { 1 };
@@ -111,12 +111,16 @@ impl ArrayPlan {
             scratch_bytes,
             bytes_per_tile_byte,
         };
-        if begun.is_none() && !plan.tiling.is_on_source_borders() && plan.spool_pays(array, means) {
+        if let Some(temp) = means.temp
+            && begun.is_none()
+            && !plan.tiling.is_on_source_borders()
+            && plan.spool_pays(array, temp, means)
+        {
             let leaf_bytes = source::leaf_bytes(source).max(1);
             plan.spool = Some(Spool {
                 max_tile_bytes: usual_bytes,
                 leaves_per_band: (most_bytes.min(usual_bytes.max(leaf_bytes)) / leaf_bytes).max(1),
-                path: means.temp.join(format!("array-{at}")),
+                path: temp.join(format!("array-{at}")),
             });
         }
         if plan.spool.is_some() {
@@ -126,7 +130,7 @@ impl ArrayPlan {
     }
 
     /// Whether to write all of the array to disk and read it back takes less time than the decodings that it saves.
-    fn spool_pays(&self, array: &ArrayCopy, means: Means<'_>) -> bool {
+    fn spool_pays(&self, array: &ArrayCopy, temp: &Path, means: Means<'_>) -> bool {
         let once = array.leaf_bytes();
         let repeated = self.decoded_bytes.saturating_sub(once);
         // A leaf must fit into scratch whole, and the tiles' places in a table.
@@ -143,7 +147,7 @@ impl ArrayPlan {
         let disk_bytes_per_s = match array.array_bytes() {
             ..PROBED_BYTES => USUAL_DISK_BYTES_PER_S,
             _ if !means.probe => USUAL_DISK_BYTES_PER_S,
-            _ => spool::disk_bytes_per_s(means.temp).unwrap_or(USUAL_DISK_BYTES_PER_S),
+            _ => spool::disk_bytes_per_s(temp).unwrap_or(USUAL_DISK_BYTES_PER_S),
         };
         let decoding = repeated as f64 / (DECODED_BYTES_PER_S * means.threads as f64);
         decoding > 2.0 * array.array_bytes() as f64 / disk_bytes_per_s

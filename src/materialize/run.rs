@@ -11,6 +11,7 @@ use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
 use super::site::{self, Permission, Site};
 use super::spool::{Filling, SpoolFile};
+use super::verify::{Comparison, VerifyOptions, verify_but};
 use super::write::{Writer, WriterParts};
 use super::{CopyError, Options, Outcome};
 use crate::source::{Counters, SourceError, Stamp, hierarchy};
@@ -85,6 +86,7 @@ pub fn copy(
         earlier: &earlier,
     };
     let failures = run.all()?;
+    let comparison = if options.verify { Some(run.verify(counters)?) } else { None };
     sync_file_system(&site.store())?;
     site::remove(&site.temp(options.temp.as_deref()))?;
     let mut failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
@@ -94,7 +96,7 @@ pub fn copy(
     if incomplete.is_none() {
         site.publish()?;
     }
-    Ok(Outcome { is_resumed, failures, incomplete })
+    Ok(Outcome { is_resumed, failures, incomplete, comparison })
 }
 
 /// What is on the file systems that are written to.
@@ -175,11 +177,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Everything up to the complete, but not yet published, store. Returns what could not be read.
     fn all(&self) -> Result<Vec<Arc<SourceError>>, CopyError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.options.threads)
-            .thread_name(|nth| format!("copy-{nth}"))
-            .build()
-            .map_err(|error| CopyError::io(Path::new("threads"), "start them", std::io::Error::other(error)))?;
+        let pool = engine::pool(self.options.threads)?;
         let committer = |copying: &dyn Fn() -> Result<Vec<_>, CopyError>| {
             std::thread::scope(|scope| {
                 let committing = scope.spawn(|| {
@@ -229,7 +227,7 @@ impl Run<'_> {
             memory_bytes: self.options.memory_bytes,
             threads: self.options.threads,
             max_tile_bytes: self.options.max_tile_bytes,
-            temp: &temp,
+            temp: Some(&temp),
             probe: true,
             always_spool: self.options.always_spool,
         };
@@ -300,6 +298,21 @@ impl Run<'_> {
                 Err(CopyError::Changed { what: "the hierarchy of the source".to_owned() })
             }
             None => Ok(()),
+        }
+    }
+
+    /// Compares the complete store with the source.
+    fn verify(&self, counters: &Arc<Counters>) -> Result<Comparison, CopyError> {
+        let Options { memory_bytes, threads, max_tile_bytes, ref source, .. } = *self.options;
+        let options = VerifyOptions { memory_bytes, threads, sample: None, max_tile_bytes };
+        // What Zarr v3 cannot say is not in the copy, which was said when it began.
+        let expected = self.projection.left_out.iter().map(|array| array.path.as_str()).collect();
+        let store = self.site.store();
+        let comparison = verify_but(source, &store, &expected, &options, self.progress, counters)?;
+        if comparison.is_equal() {
+            Ok(comparison)
+        } else {
+            Err(CopyError::Unverified { store, comparison: Box::new(comparison) })
         }
     }
 

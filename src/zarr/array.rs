@@ -1,7 +1,7 @@
 //! Zarr v3 array documents: what the view and the layout need to know of a source array.
 
 use super::codecs::{self, Elements, Endian};
-use super::data_type;
+use super::data_type::{self, DataType};
 use super::fill;
 use super::json::{Kind, Value};
 use super::types::{KeyEncoding, KeyStyle, SourceArray};
@@ -45,6 +45,10 @@ pub struct Readable {
     pub source: SourceArray,
     /// The document of the `bytes` codec of its virtual chunks.
     pub virtual_codec: String,
+    /// What its elements are.
+    pub data_type: DataType,
+    /// Byte order of its elements once decoded; `None` for types that have none.
+    pub endian: Option<Endian>,
 }
 
 /// Reads an array document.
@@ -114,7 +118,7 @@ fn readable(path: &str, document: &Value<'_>, shape: &[u64]) -> Result<Readable,
         sharding: chain.sharding,
         encoding: chain.encoding,
     };
-    Ok(Readable { source, virtual_codec: codecs::bytes_document(chain.endian) })
+    Ok(Readable { source, virtual_codec: codecs::bytes_document(chain.endian), data_type, endian: chain.endian })
 }
 
 /// The chunk shape of a regular grid.

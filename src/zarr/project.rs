@@ -124,6 +124,16 @@ pub(super) fn read_nodes_for(product: Product, hierarchy: &Hierarchy) -> Result<
 }
 
 impl Nodes {
+    /// The document of a node, as one of v3; `None` where there is no such node, or v3 cannot spell it.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        self.shown.get(path).map(|node| node.text.as_str())
+    }
+
+    /// The arrays of a Zarr v2 store that v3 cannot spell.
+    pub fn left_out(&self) -> &[Passed] {
+        &self.left_out
+    }
+
     fn add(&mut self, path: &str, text: String, converted: bool) -> Result<(), LayoutError> {
         let key = if path.is_empty() { "zarr.json".to_owned() } else { format!("{path}/zarr.json") };
         let document = json::parse(&text).map_err(|error| LayoutError::json(&key, &error))?;

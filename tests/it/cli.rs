@@ -33,7 +33,7 @@ fn help_is_grouped_and_names_the_defaults() {
 fn the_manual_page_holds_every_command() {
     let store = Store::new();
     let page = store.run(&["man"]).assert_success().stdout;
-    for section in ["INSPECT", "MOUNT", "EXEC", "STATUS", "UNMOUNT", "COMPLETIONS"] {
+    for section in ["INSPECT", "MOUNT", "EXEC", "VERIFY", "STATUS", "UNMOUNT", "COMPLETIONS"] {
         assert!(page.contains(&format!(".SH \"{section}\"")), "no {section}");
     }
     assert!(store.run(&["completions", "bash"]).assert_success().stdout.contains("rechunkfs"));

@@ -124,6 +124,7 @@ impl Copying {
             resume,
             overwrite: false,
             keep_going: false,
+            verify: false,
             max_tile_bytes: self.case.max_tile_bytes,
             always_spool: self.always_spool,
         };

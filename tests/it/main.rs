@@ -13,3 +13,4 @@ mod streams;
 mod stress;
 mod support;
 mod tidy;
+mod verify;

@@ -216,6 +216,13 @@ impl Model {
     }
 
     fn chain(&self) -> CodecChain {
+        let documents = self.chain_documents();
+        let metadata: Vec<_> = documents.iter().map(|json| serde_json::from_str(json).expect("valid")).collect();
+        CodecChain::from_metadata(&metadata).expect("supported")
+    }
+
+    /// Its codecs as an array's document has them.
+    fn chain_documents(&self) -> Vec<String> {
         let mut codecs = Vec::new();
         if !self.order.iter().copied().eq(0..self.order.len()) {
             codecs.push(format!(r#"{{"name":"transpose","configuration":{{"order":{:?}}}}}"#, self.order));
@@ -229,8 +236,25 @@ impl Model {
                 Self::index_codecs().join(",")
             )];
         }
-        let metadata: Vec<_> = codecs.iter().map(|json| serde_json::from_str(json).expect("valid")).collect();
-        CodecChain::from_metadata(&metadata).expect("supported")
+        codecs
+    }
+
+    /// The document of an array of raw bytes that is this one.
+    pub(crate) fn document(&self) -> String {
+        let Model { shape, file_shape, fill, key_encoding, .. } = self;
+        let style = match key_encoding.style {
+            KeyStyle::Default => "default",
+            KeyStyle::V2 => "v2",
+        };
+        format!(
+            r#"{{"zarr_format":3,"node_type":"array","shape":{shape:?},"data_type":"r{bits}","fill_value":{fill:?},
+            "chunk_grid":{{"name":"regular","configuration":{{"chunk_shape":{file_shape:?}}}}},
+            "chunk_key_encoding":{{"name":"{style}","configuration":{{"separator":"{separator}"}}}},
+            "codecs":[{codecs}]}}"#,
+            bits = 8 * self.item_bytes,
+            separator = key_encoding.separator,
+            codecs = self.chain_documents().join(","),
+        )
     }
 
     pub(crate) fn key(&self, file: &[u64]) -> String {

@@ -28,7 +28,10 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("crc32c", &["cache/disk", "materialize/journal", "materialize/shards"]),
     ("lz4_flex", &["source"]),
     ("rayon", &["synthesis", "view/engine", "materialize"]),
-    ("libc", &["fuse", "cli", "memory", "source/reader", "view/host", "materialize/passed"]),
+    (
+        "libc",
+        &["fuse", "cli", "memory", "source/reader", "view/host", "materialize/passed", "materialize/verify/files"],
+    ),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),

@@ -19,7 +19,7 @@ const COMPARED: u64 = 8;
 
 /// What a sample showed. Seconds are those of one thread.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
+pub struct Trial {
     /// Seconds of reading and decoding per decoded byte.
     pub decode_s_per_byte: f64,
     /// Seconds of placing per byte of the array.
@@ -63,7 +63,7 @@ pub(super) fn take(
     plan: &ArrayPlan,
     threads: usize,
     counters: &Counters,
-) -> Result<Option<Sample>, CopyError> {
+) -> Result<Option<Trial>, CopyError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let Ok(pool) = pool else { return Ok(None) };
     let progress = Progress::default();
@@ -108,7 +108,7 @@ pub(super) fn take(
         return Ok(None);
     }
     let [ours_ns, theirs_ns, ours, theirs] = &taster.compared;
-    Ok(Some(Sample {
+    Ok(Some(Trial {
         decode_s_per_byte: (after.decode_ns - before.decode_ns) as f64
             / 1e9
             / ((after.decoded_bytes - before.decoded_bytes) as f64).max(1.0),

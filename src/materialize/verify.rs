@@ -1,0 +1,286 @@
+//! Holds two stores against each other: documents by what they mean, elements bit for bit, whatever the chunks, the
+//! codecs and the byte order of either.
+//!
+//! The chunks of the target are the units in which the source is gone through, as if a copy were made of it with the
+//! target's chunks; each unit is then held against the chunk that is there. So what either store has is decoded about
+//! once, in the memory that a copy takes.
+
+mod compare;
+mod documents;
+mod files;
+mod outcome;
+mod runs;
+mod sample;
+mod stores;
+
+pub use outcome::{ArrayComparison, Comparison, Difference, GroupComparison};
+pub use sample::Sample;
+
+use super::CopyError;
+use super::array::ArrayCopy;
+use super::engine::{self, Work};
+use super::plan::{ArrayPlan, Means};
+use super::progress::Progress;
+use crate::geometry::{Region, TileId, unravel};
+use crate::source::{Counters, SourceError};
+use crate::synthesis::{FromSource, Slots};
+use crate::zarr::{Readable, VirtualArray};
+use compare::{Compare, Few, Tally, TargetArray};
+use files::Folders;
+use sample::Population;
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use stores::{How, Pair, Store, files_instead, incomparable, pairs};
+
+/// Tiles of a sample are not made larger than this where the chunk is smaller: the rest would be decoded in vain.
+const SAMPLE_TILE_BYTES: u64 = 4 << 20;
+
+/// With what means two stores are compared.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// Bound on the memory of the whole process, bytes.
+    pub memory_bytes: u64,
+    /// Threads that decode and compare.
+    pub threads: usize,
+    /// Compare the elements of these chunks only; the documents all the same.
+    pub sample: Option<Sample>,
+    /// Tiles are no larger than this even where memory allows: for tests.
+    pub max_tile_bytes: Option<u64>,
+}
+
+/// Compares the store at `target` with the one at `source`; neither is written to. What cannot be read is noted with
+/// its array, and the others are compared all the same.
+///
+/// # Errors
+/// Where a store or its documents cannot be read, or `progress` says to stop.
+pub fn verify(
+    source: &Path,
+    target: &Path,
+    options: &VerifyOptions,
+    progress: &Progress,
+    counters: &Arc<Counters>,
+) -> Result<Comparison, CopyError> {
+    verify_but(source, target, &BTreeSet::new(), options, progress, counters)
+}
+
+/// The same, where arrays of `expected` may be missing in the target.
+pub(super) fn verify_but(
+    source: &Path,
+    target: &Path,
+    expected: &BTreeSet<&str>,
+    options: &VerifyOptions,
+    progress: &Progress,
+    counters: &Arc<Counters>,
+) -> Result<Comparison, CopyError> {
+    let (source, target) = (Store::read(source)?, Store::read(target)?);
+    let (pairs, groups) = pairs(&source, &target, expected)?;
+    let run =
+        Run { source: &source, target: &target, options, progress, counters, pool: engine::pool(options.threads)? };
+    let prepared = pairs.into_iter().map(|pair| run.prepare(pair)).collect::<Result<Vec<_>, _>>()?;
+    let picked =
+        options.sample.map(|sample| sample.pick(&prepared.iter().map(Prepared::population).collect::<Vec<_>>()));
+    let sampled_chunks = picked.as_ref().map(|picked| picked.iter().map(|files| files.len() as u64).sum());
+    let mut picked = picked.into_iter().flatten();
+    let prepared: Vec<(Prepared, Option<HashSet<u64>>)> =
+        prepared.into_iter().map(|prepared| (prepared, picked.next())).collect();
+    let total_bytes = prepared.iter().map(|(prepared, picked)| prepared.bytes(picked.as_ref())).sum();
+    Progress::add(&progress.total_bytes, total_bytes);
+    let arrays = prepared.into_iter().map(|(prepared, picked)| run.compare(prepared, picked));
+    Ok(Comparison { arrays: arrays.collect::<Result<_, _>>()?, groups, sampled_chunks })
+}
+
+struct Run<'a> {
+    source: &'a Store,
+    target: &'a Store,
+    options: &'a VerifyOptions,
+    progress: &'a Progress,
+    counters: &'a Arc<Counters>,
+    pool: rayon::ThreadPool,
+}
+
+/// An array about to be compared.
+struct Prepared {
+    found: ArrayComparison,
+    work: Prepare,
+}
+
+enum Prepare {
+    Elements(Box<Elements>),
+    Files(u64),
+    Not,
+}
+
+/// An array that is compared element by element.
+struct Elements {
+    source: Readable,
+    copy: ArrayCopy,
+    target: TargetArray,
+    slots: Slots,
+}
+
+impl Prepared {
+    fn population(&self) -> Population {
+        match &self.work {
+            Prepare::Elements(elements) => {
+                Population { files: elements.copy.file_grid.iter().product(), bytes: elements.copy.array_bytes() }
+            }
+            _ => Population { files: 0, bytes: 0 },
+        }
+    }
+
+    /// Decoded bytes to be compared.
+    fn bytes(&self, picked: Option<&HashSet<u64>>) -> u64 {
+        match (&self.work, picked) {
+            (Prepare::Elements(elements), None) => elements.copy.array_bytes(),
+            (Prepare::Elements(elements), Some(picked)) => {
+                let bytes = |file: &u64| elements.file_region(*file).n_elems() * elements.copy.item_bytes();
+                picked.iter().map(bytes).sum()
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Elements {
+    /// What a target file holds of the array.
+    fn file_region(&self, file: u64) -> Region {
+        let indices = unravel(file, &self.copy.file_grid);
+        Region::of_cell(&indices, &self.copy.file_shape).clipped(&self.copy.source().shape)
+    }
+}
+
+impl Run<'_> {
+    /// Builds what comparing an array takes. Codecs that cannot be built leave its files.
+    fn prepare(&self, pair: Pair) -> Result<Prepared, CopyError> {
+        let Pair { mut found, how } = pair;
+        let readables = match how {
+            How::Not => return Ok(Prepared { found, work: Prepare::Not }),
+            How::Files(n_elems) => return Ok(Prepared { found, work: Prepare::Files(n_elems) }),
+            How::Elements(readables) => readables,
+        };
+        let why = match self.elements(*readables) {
+            Ok(elements) => return Ok(Prepared { found, work: Prepare::Elements(Box::new(elements)) }),
+            Err(why) => why,
+        };
+        let work = match files_instead(self.source, self.target, &found.path)? {
+            Ok(How::Files(n_elems)) => Prepare::Files(n_elems),
+            Ok(_) => Prepare::Not,
+            Err(differing) => {
+                found.error = Some(incomparable(&why, differing));
+                Prepare::Not
+            }
+        };
+        Ok(Prepared { found, work })
+    }
+
+    fn elements(&self, [ours, theirs]: [Readable; 2]) -> Result<Elements, String> {
+        let counters = || Arc::clone(self.counters);
+        let target = TargetArray::new(&self.target.root, &theirs, ours.endian, counters())
+            .map_err(|error| outcome::unread("target", &error))?;
+        let one_bytes = target.scratch_bytes();
+        let all_bytes = one_bytes.saturating_mul(self.options.threads.max(1) as u64);
+        let scratch_bytes = all_bytes.min((self.options.memory_bytes / 4).max(one_bytes));
+        let array = VirtualArray {
+            source: ours.source.clone(),
+            chunk_shape: target.array.leaf_shape.clone(),
+            shard_shape: target.array.sharding.as_ref().map(|_| target.array.file_shape.clone()),
+        };
+        let copy = ArrayCopy::compared(&self.source.root, array, scratch_bytes, counters())
+            .map_err(|error| error.to_string())?;
+        Ok(Elements { source: ours, copy, target, slots: Slots::new(scratch_bytes) })
+    }
+
+    /// Compares one array.
+    fn compare(&self, prepared: Prepared, picked: Option<HashSet<u64>>) -> Result<ArrayComparison, CopyError> {
+        let Prepared { mut found, work } = prepared;
+        if self.progress.is_stopping() {
+            return Err(CopyError::Stopped);
+        }
+        match work {
+            Prepare::Not => {}
+            // A sample is one of chunks that can be told apart.
+            Prepare::Files(_) if picked.is_some() => {}
+            Prepare::Files(n_elems) => {
+                let (source, target) = (self.source.root.join(&found.path), self.target.root.join(&found.path));
+                let folders = Folders { source: &source, target: &target, progress: self.progress };
+                self.pool.install(|| folders.compare(&mut found))?;
+                found.elements = if found.error.is_none() { n_elems } else { 0 };
+            }
+            Prepare::Elements(elements) => match self.compare_elements(&elements, picked, &mut found) {
+                Err(CopyError::Stopped) => return Err(CopyError::Stopped),
+                Err(error) => found.error = Some(error.to_string()),
+                Ok(()) => {}
+            },
+        }
+        Ok(found)
+    }
+
+    fn compare_elements(
+        &self,
+        elements: &Elements,
+        picked: Option<HashSet<u64>>,
+        found: &mut ArrayComparison,
+    ) -> Result<(), CopyError> {
+        let Elements { source, copy, target, slots } = elements;
+        if picked.as_ref().is_some_and(HashSet::is_empty) {
+            return Ok(());
+        }
+        let most = self.options.max_tile_bytes;
+        let means = Means {
+            memory_bytes: self.options.memory_bytes,
+            threads: self.options.threads,
+            max_tile_bytes: match picked {
+                None => most,
+                Some(_) => Some(most.unwrap_or(u64::MAX).min(copy.file_bytes().max(SAMPLE_TILE_BYTES))),
+            },
+            temp: None,
+            probe: false,
+            always_spool: false,
+        };
+        let plan = ArrayPlan::new(copy, 0, means, None)?;
+        let few = picked.map(|files| {
+            let tiles: BTreeSet<TileId> =
+                files.iter().flat_map(|file| plan.tiling.tiles_of(&elements.file_region(*file))).collect();
+            Few { files, tiles: tiles.into_iter().collect() }
+        });
+        let compare = Compare {
+            units: &plan.units,
+            source: &source.source,
+            target,
+            slots,
+            few,
+            progress: self.progress,
+            tally: Mutex::default(),
+        };
+        let leaves = FromSource { reader: &copy.reader, stamp_of: &|file| copy.stamp_of(file) };
+        let swept = engine::sweep(Work {
+            array: copy,
+            plan: &plan,
+            leaves: &leaves,
+            sink: &compare,
+            progress: self.progress,
+            pool: &self.pool,
+            keep_going: true,
+        });
+        let tally = compare.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.elements = tally.elements;
+        found.bytes = tally.elements * copy.item_bytes();
+        found.differences = tally.differences;
+        found.first = tally.first.iter().map(|unequal| outcome::told(source, unequal.clone())).collect();
+        found.error = why_incomplete(&swept?, &tally);
+        Ok(())
+    }
+}
+
+/// What could not be read of an array, on one line.
+fn why_incomplete(failures: &[Arc<SourceError>], tally: &Tally) -> Option<String> {
+    let mut all: BTreeSet<String> = failures.iter().map(|error| outcome::unread("source", error)).collect();
+    let n_more = tally.n_unread - tally.unread.len() as u64;
+    all.extend(tally.unread.iter().cloned());
+    let first = all.first()?;
+    match all.len() as u64 - 1 + n_more {
+        0 => Some(first.clone()),
+        more => Some(format!("{first}; and {more} more chunks")),
+    }
+}
