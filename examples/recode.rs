@@ -310,7 +310,7 @@ impl Codec {
 /// Creates a file for each chunk on all threads, in the directories of its key. Returns the seconds, a sync with them.
 fn create(folder: &Path, grid: &[usize], sizes: &[usize]) -> Result<f64> {
     let noise: Vec<u8> =
-        (0..sizes.iter().copied().max().unwrap_or(0)).map(|i| (i * 2_654_435_761 >> 7) as u8).collect();
+        (0..sizes.iter().copied().max().unwrap_or(0)).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect();
     let strides = strides(grid);
     let start = Instant::now();
     fs::create_dir(folder)?;
@@ -327,7 +327,7 @@ fn create(folder: &Path, grid: &[usize], sizes: &[usize]) -> Result<f64> {
 
 /// Writes one file, and syncs it. Returns the seconds.
 fn write(path: &Path, n_bytes: usize) -> Result<f64> {
-    let buffer: Vec<u8> = (0..WRITE_BYTES).map(|i| (i * 2_654_435_761 >> 7) as u8).collect();
+    let buffer: Vec<u8> = (0..WRITE_BYTES).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect();
     let start = Instant::now();
     let mut file = File::create(path)?;
     let mut left = n_bytes;
