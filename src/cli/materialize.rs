@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rechunkfs::fuse::signals::Signals;
 use rechunkfs::materialize::{self, Comparison, CopyError, Forecast, Options, Outcome, Progress};
-use rechunkfs::source::{Counters, hierarchy};
+use rechunkfs::source::{CounterValues, Counters, hierarchy};
 use rechunkfs::zarr;
 use serde_json::json;
 
@@ -73,7 +73,7 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     let outcome = materialize::copy(&source, projection, &options, &progress, &counters);
     drop(meter);
     match outcome {
-        Ok(outcome) => Ok(finished(config, &forecast, &outcome, &progress, began)),
+        Ok(outcome) => Ok(finished(config, &forecast, &outcome, &progress, counters.values(), began)),
         Err(error @ CopyError::Stopped) => {
             incomplete(&error.to_string());
             Ok(ExitCode::from(INCOMPLETE))
@@ -111,6 +111,7 @@ fn finished(
     forecast: &Forecast,
     outcome: &Outcome,
     progress: &Progress,
+    counters: CounterValues,
     began: Instant,
 ) -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
@@ -126,6 +127,8 @@ fn finished(
         result["written_bytes"] = written.into();
         result["files"] = files.into();
         result["peak_rss_bytes"] = peak.into();
+        result["decoded_bytes"] = counters.decoded_bytes.into();
+        result["source_bytes"] = counters.read_bytes.into();
         result["resumed"] = outcome.is_resumed.into();
         result["resumed_bytes"] = resumed.into();
         result["failures"] = json!(outcome.failures);

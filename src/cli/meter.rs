@@ -92,8 +92,9 @@ impl Reading {
         let read = get(&counters.read_ns);
         Reading {
             at: Instant::now(),
-            total: get(&progress.total_bytes),
-            done: get(&progress.done_bytes),
+            // What goes through a temporary file is work twice.
+            total: get(&progress.total_bytes) + get(&progress.spool_bytes),
+            done: get(&progress.done_bytes) + get(&progress.spooled_bytes),
             resumed: get(&progress.resumed_bytes),
             written: get(&progress.written_bytes),
             busy_ns: [

@@ -77,6 +77,7 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
         memory_bytes: options.memory_bytes,
         threads: options.threads,
         max_tile_bytes: options.max_tile_bytes,
+        few: false,
         temp: Some(Path::new("")),
         probe: false,
         always_spool: options.always_spool,

@@ -18,6 +18,8 @@ pub(super) const TILES_AT_ONCE: u64 = 3;
 const LARGE_TILE_BYTES: u64 = 16 << 20;
 /// Tiles whose places in a temporary file are kept in memory, at most.
 const MOST_TILES: u64 = 1 << 20;
+/// Units that a tile touches at most where only a few of them are wanted: each takes some bytes of bookkeeping.
+const MOST_UNITS_OF_TILE: u64 = 1 << 18;
 /// What a thread decodes a second, about: zstd in Blosc.
 const DECODED_BYTES_PER_S: f64 = 350e6;
 /// What a disk takes a second where it is not worth finding out; from this size of an array on it is.
@@ -42,6 +44,56 @@ pub(super) struct ArrayPlan {
     pub(super) decoded_bytes: u64,
 }
 
+/// Tiles of at most so many bytes, and what comes of them.
+#[derive(Debug)]
+struct Cut {
+    units: Pieces,
+    tiling: Tiling,
+    /// Units that lie open between tiles.
+    open_bytes: u64,
+    decoded_bytes: u64,
+}
+
+impl Cut {
+    /// Cuts `array`; on borders of target files where `on_chunk_borders`, or where too much would lie open.
+    fn new(
+        array: &ArrayCopy,
+        max_tile_bytes: u64,
+        block_elems: Option<u64>,
+        left_bytes: u64,
+        on_chunk_borders: bool,
+    ) -> Result<Self, CopyError> {
+        let source = array.source();
+        let max_tile_bytes = max_tile_bytes.max(array.chunk_bytes());
+        let unit_bytes = if array.is_sharded() { max_tile_bytes } else { array.file_bytes() };
+        let too_many = || CopyError::Codec {
+            array: array.path().to_owned(),
+            why: "more chunks than can be numbered; choose larger ones".to_owned(),
+        };
+        let units = array.units(unit_bytes).ok_or_else(too_many)?;
+        let order = EncodedOrder::new(&source.leaf_shape, &source.order());
+        let request = TilingRequest {
+            shape: &source.shape,
+            leaf_shape: &source.leaf_shape,
+            order: &order,
+            chunk_shape: &array.file_shape,
+            piece_shape: units.piece_shape(),
+            item_bytes: array.item_bytes(),
+            block_elems,
+            max_tile_bytes,
+            small_tile_bytes: LARGE_TILE_BYTES.min(max_tile_bytes),
+        };
+        let mut tiling = Tiling::new(&request).ok_or_else(too_many)?;
+        let mut open_bytes = tiling.most_open_bytes(&request);
+        let is_too_open = tiling.is_on_source_borders() && open_bytes > left_bytes / (TILES_AT_ONCE + 1);
+        if on_chunk_borders || is_too_open {
+            tiling = Tiling::on_chunk_borders(&request).ok_or_else(too_many)?;
+            open_bytes = 0;
+        }
+        Ok(Cut { decoded_bytes: decoded_bytes(array, &tiling, block_elems), units, tiling, open_bytes })
+    }
+}
+
 /// What there is to share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Means<'a> {
@@ -49,6 +101,9 @@ pub(super) struct Means<'a> {
     pub(super) threads: usize,
     /// Tiles are no larger than this even where memory allows: for tests.
     pub(super) max_tile_bytes: Option<u64>,
+    /// Only a few units are wanted, which fit into memory together: a tile may be as large as it likes, for it holds no
+    /// others, and decodes a source chunk once for all of them.
+    pub(super) few: bool,
     /// Where temporary files may go, if anywhere, and whether to find out how fast that disk is.
     pub(super) temp: Option<&'a Path>,
     pub(super) probe: bool,
@@ -72,42 +127,30 @@ impl ArrayPlan {
         if left_bytes < least_bytes.saturating_add(least_bytes / 8) {
             return Err(too_little(array, means, fixed_bytes.saturating_add(least_bytes.saturating_mul(3))));
         }
-        let most_bytes = left_bytes / (TILES_AT_ONCE + 1) / bytes_per_tile_byte;
+        let allowed = |shares: u64| left_bytes / shares / bytes_per_tile_byte;
         // Tiles that are in a temporary file already stay as they are, if there is still memory for them.
-        let begun = begun.filter(|begun| begun.max_tile_bytes <= most_bytes && begun.path.exists());
-        let usual_bytes = begun
-            .map_or_else(|| most_bytes.min(means.max_tile_bytes.unwrap_or(u64::MAX)), |begun| begun.max_tile_bytes);
-        let unit_bytes = if array.is_sharded() { usual_bytes.max(array.chunk_bytes()) } else { array.file_bytes() };
-        let too_many = || CopyError::Codec {
-            array: array.path().to_owned(),
-            why: "more chunks than can be numbered; choose larger ones".to_owned(),
-        };
-        let units = array.units(unit_bytes).ok_or_else(too_many)?;
-        let order = EncodedOrder::new(&source.leaf_shape, &source.order());
+        let begun = begun.filter(|begun| begun.max_tile_bytes <= allowed(1) && begun.path.exists());
         let block_elems = block_elems(array)?;
-        let request = TilingRequest {
-            shape: &source.shape,
-            leaf_shape: &source.leaf_shape,
-            order: &order,
-            chunk_shape: &array.file_shape,
-            piece_shape: units.piece_shape(),
-            item_bytes: array.item_bytes(),
-            block_elems,
-            max_tile_bytes: usual_bytes.max(array.chunk_bytes()),
-            small_tile_bytes: LARGE_TILE_BYTES.min(usual_bytes),
+        let cut = |max_tile_bytes: u64| Cut::new(array, max_tile_bytes, block_elems, left_bytes, begun.is_some());
+        let cut = match (begun, means.max_tile_bytes) {
+            _ if means.few => cut(array.file_bytes().saturating_mul(MOST_UNITS_OF_TILE))?,
+            (Some(begun), _) => cut(begun.max_tile_bytes)?,
+            (None, Some(most)) => cut(most.min(allowed(TILES_AT_ONCE + 1)))?,
+            // Large tiles leave no memory for others at the same time: only where that saves decodings.
+            (None, None) => {
+                let cuts = [cut(allowed(TILES_AT_ONCE + 1))?, cut(allowed(2))?, cut(allowed(1) - allowed(1) / 8)?];
+                let fewest = cuts.iter().map(|cut| cut.decoded_bytes).min().unwrap_or(0);
+                let enough = |cut: &Cut| cut.decoded_bytes <= fewest.saturating_add(fewest / 10);
+                let [first, second, last] = cuts;
+                [first, second].into_iter().find(enough).unwrap_or(last)
+            }
         };
-        let mut tiling = Tiling::new(&request).ok_or_else(too_many)?;
-        let mut open_bytes = tiling.most_open_bytes(&request);
-        if begun.is_some() || (tiling.is_on_source_borders() && open_bytes > left_bytes / (TILES_AT_ONCE + 1)) {
-            tiling = Tiling::on_chunk_borders(&request).ok_or_else(too_many)?;
-            open_bytes = 0;
-        }
         let mut plan = ArrayPlan {
-            decoded_bytes: decoded_bytes(array, &tiling, block_elems),
-            units,
-            tiling,
+            decoded_bytes: cut.decoded_bytes,
+            units: cut.units,
+            tiling: cut.tiling,
             spool: begun.cloned(),
-            tile_memory_bytes: left_bytes - open_bytes.min(left_bytes / 2),
+            tile_memory_bytes: left_bytes - cut.open_bytes.min(left_bytes / 2),
             scratch_bytes,
             bytes_per_tile_byte,
         };
@@ -116,10 +159,15 @@ impl ArrayPlan {
             && !plan.tiling.is_on_source_borders()
             && plan.spool_pays(array, temp, means)
         {
+            // Every leaf is decoded once now, so tiles need not be large.
+            let max_tile_bytes = means.max_tile_bytes.unwrap_or(u64::MAX).min(allowed(TILES_AT_ONCE + 1));
+            let cut = Cut::new(array, max_tile_bytes, block_elems, left_bytes, true)?;
+            (plan.units, plan.tiling) = (cut.units, cut.tiling);
+            plan.tile_memory_bytes = left_bytes;
             let leaf_bytes = source::leaf_bytes(source).max(1);
             plan.spool = Some(Spool {
-                max_tile_bytes: usual_bytes,
-                leaves_per_band: (most_bytes.min(usual_bytes.max(leaf_bytes)) / leaf_bytes).max(1),
+                max_tile_bytes,
+                leaves_per_band: (allowed(TILES_AT_ONCE + 1) / leaf_bytes).max(1),
                 path: temp.join(format!("array-{at}")),
             });
         }

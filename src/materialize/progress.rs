@@ -12,6 +12,10 @@ pub struct Progress {
     pub done_bytes: AtomicU64,
     /// Of `done_bytes`: found done.
     pub resumed_bytes: AtomicU64,
+    /// Decoded bytes that go through temporary files.
+    pub spool_bytes: AtomicU64,
+    /// Of `spool_bytes`: written to a temporary file.
+    pub spooled_bytes: AtomicU64,
     /// Bytes written to the target.
     pub written_bytes: AtomicU64,
     /// Files written to the target.

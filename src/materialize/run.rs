@@ -194,8 +194,11 @@ impl Run<'_> {
                 committed.and(copied)
             })
         };
-        let failures = committer(&|| self.data(&pool))?;
-        self.commits.commit(&self.journal, self.arrays)?;
+        let copied = committer(&|| self.data(&pool));
+        // Also of a copy that was stopped: what is done is kept. Its own error is the one to tell.
+        let committed = self.commits.commit(&self.journal, self.arrays);
+        let failures = copied?;
+        committed?;
         self.check_unchanged(&pool)?;
         self.documents()?;
         Ok(failures)
@@ -227,6 +230,7 @@ impl Run<'_> {
             memory_bytes: self.options.memory_bytes,
             threads: self.options.threads,
             max_tile_bytes: self.options.max_tile_bytes,
+            few: false,
             temp: Some(&temp),
             probe: true,
             always_spool: self.options.always_spool,

@@ -92,9 +92,15 @@ impl<'a> SpoolFile<'a> {
         self.leaf_grid.iter().product::<u64>().div_ceil(self.spool.leaves_per_band)
     }
 
+    /// Decoded bytes of a band, about: for showing progress.
+    fn band_bytes(&self) -> u64 {
+        self.array.array_bytes() / self.n_bands().max(1)
+    }
+
     /// The first pass: puts every band into the file that `done` does not name.
     pub(super) fn fill(&self, work: Filling<'_>) -> Result<(), CopyError> {
         let Filling { at, done, commits, progress, .. } = work;
+        Progress::add(&progress.spool_bytes, self.n_bands() * self.band_bytes());
         let slots = Slots::new(self.plan.scratch_bytes);
         let next = AtomicU64::new(0);
         let ended: Mutex<Option<CopyError>> = Mutex::new(None);
@@ -109,6 +115,7 @@ impl<'a> SpoolFile<'a> {
                     false if done.has(band) => Ok(None),
                     false => self.fill_band(band, &slots, work),
                 };
+                Progress::add(&progress.spooled_bytes, self.band_bytes());
                 match filled {
                     Ok(Some(bytes)) => commits.band(at, band, bytes),
                     Ok(None) => {}

@@ -226,20 +226,23 @@ impl Run<'_> {
         if picked.as_ref().is_some_and(HashSet::is_empty) {
             return Ok(());
         }
+        let picked_bytes = picked.as_ref().map(|files| copy.file_bytes().saturating_mul(files.len() as u64));
+        let few = picked_bytes.is_some_and(|bytes| bytes <= self.options.memory_bytes / 4);
         let most = self.options.max_tile_bytes;
         let means = Means {
             memory_bytes: self.options.memory_bytes,
             threads: self.options.threads,
             max_tile_bytes: match picked {
-                None => most,
-                Some(_) => Some(most.unwrap_or(u64::MAX).min(copy.file_bytes().max(SAMPLE_TILE_BYTES))),
+                Some(_) if !few => Some(most.unwrap_or(u64::MAX).min(copy.file_bytes().max(SAMPLE_TILE_BYTES))),
+                _ => most,
             },
+            few: few && most.is_none(),
             temp: None,
             probe: false,
             always_spool: false,
         };
         let plan = ArrayPlan::new(copy, 0, means, None)?;
-        let few = picked.map(|files| {
+        let only = picked.map(|files| {
             let tiles: BTreeSet<TileId> =
                 files.iter().flat_map(|file| plan.tiling.tiles_of(&elements.file_region(*file))).collect();
             Few { files, tiles: tiles.into_iter().collect() }
@@ -249,7 +252,7 @@ impl Run<'_> {
             source: &source.source,
             target,
             slots,
-            few,
+            few: only,
             progress: self.progress,
             tally: Mutex::default(),
         };

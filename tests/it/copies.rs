@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use zarrs::array::{ArrayToBytesCodecTraits, CodecChain, CodecOptions, DataType, FillValue};
 use zarrs::metadata::v3::MetadataV3;
 
@@ -115,10 +116,21 @@ impl Copying {
     }
 
     pub(crate) fn run(&self, source: &Path, target: &Path, resume: bool) -> Result<Outcome, CopyError> {
+        self.run_with(source, target, resume, 96 << 20, &Progress::default())
+    }
+
+    fn run_with(
+        &self,
+        source: &Path,
+        target: &Path,
+        resume: bool,
+        memory_bytes: u64,
+        progress: &Progress,
+    ) -> Result<Outcome, CopyError> {
         let options = Options {
             source: source.to_owned(),
             target: target.to_owned(),
-            memory_bytes: 96 << 20,
+            memory_bytes,
             threads: 2,
             temp: None,
             resume,
@@ -128,7 +140,7 @@ impl Copying {
             max_tile_bytes: self.case.max_tile_bytes,
             always_spool: self.always_spool,
         };
-        copy(&Hierarchy::default(), self.projection(), &options, &Progress::default(), &Arc::new(Counters::default()))
+        copy(&Hierarchy::default(), self.projection(), &options, progress, &Arc::new(Counters::default()))
     }
 }
 
@@ -165,5 +177,38 @@ proptest! {
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing is left beside it");
         let again = copying.run(&source, &target, true).expect_err("refused");
         prop_assert!(matches!(again, CopyError::TargetExists(_)), "{again}");
+    }
+
+    /// Stopped whenever, with another memory each time: the tree is the one of a copy that was never stopped.
+    #[test]
+    fn a_copy_that_is_stopped_again_and_again_becomes_the_same_tree(
+        copying in copying(),
+        moments in prop::collection::vec((0u64..3000, 80u64..200), 3),
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+        std::fs::create_dir(&source).expect("a folder");
+        let source = source.canonicalize().expect("there");
+        copying.case.model.write(&source);
+        for (micros, memory_mib) in moments {
+            let progress = Progress::default();
+            let stopped = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_micros(micros));
+                    progress.stop();
+                });
+                copying.run_with(&source, &target, true, memory_mib << 20, &progress)
+            });
+            match stopped {
+                Ok(_) => break,
+                Err(error) => prop_assert!(matches!(error, CopyError::Stopped), "{error}"),
+            }
+        }
+        if !target.exists() {
+            copying.run(&source, &target, true).expect("goes on to the end");
+        }
+        let whole = folder.path().join("whole");
+        copying.run(&source, &whole, false).expect("copied");
+        prop_assert_eq!(files_below(&target), files_below(&whole));
     }
 }
