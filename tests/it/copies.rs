@@ -178,6 +178,11 @@ proptest! {
         let again = copying.run(&source, &target, true).expect_err("refused");
         prop_assert!(matches!(again, CopyError::TargetExists(_)), "{again}");
     }
+}
+
+proptest! {
+    // Each of them syncs the disk a few times.
+    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
 
     /// Stopped whenever, with another memory each time: the tree is the one of a copy that was never stopped.
     #[test]
