@@ -30,7 +30,7 @@ pub use error::CopyError;
 pub use forecast::{ArrayForecast, Forecast, forecast};
 pub use progress::Progress;
 pub use run::copy;
-pub use site::PARTIAL_SUFFIX;
+pub use site::{PARTIAL_SUFFIX, partial_of};
 pub use trial::{Cheaper, Trial};
 pub use verify::{Comparison, Sample, VerifyOptions, verify};
 

@@ -88,7 +88,19 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
             verify::show(comparison, config.json, &error);
             Ok(verify::exit_code(comparison))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            let partial = materialize::partial_of(&config.target);
+            // Not where somebody else's is in the way: that was said.
+            if !matches!(error, CopyError::Unfinished(_) | CopyError::Busy(_) | CopyError::CannotResume { .. })
+                && partial.exists()
+            {
+                output::note(&format!(
+                    "what was copied stays in {}; once the cause is mended --resume goes on with it, --overwrite starts afresh",
+                    super::mount::quoted(&partial)
+                ));
+            }
+            Err(error.into())
+        }
     }
 }
 

@@ -11,6 +11,13 @@ use std::path::{Path, PathBuf};
 /// What the folder of an unfinished copy is called: the target's name and this.
 pub const PARTIAL_SUFFIX: &str = ".rechunkfs-partial";
 
+/// The folder of an unfinished copy of `target`.
+pub fn partial_of(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(PARTIAL_SUFFIX);
+    target.with_file_name(name)
+}
+
 /// The place of a copy, held against other runs.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -40,9 +47,7 @@ impl Site {
             }
         }
         check_target(&target, permission.overwrite)?;
-        let mut partial = name;
-        partial.push(PARTIAL_SUFFIX);
-        let partial = parent.join(partial);
+        let partial = partial_of(&target);
         let lock = lock(&partial)?;
         let site = Site { target, partial, _lock: lock };
         let begun = site.journal().exists();
