@@ -166,4 +166,25 @@ proptest! {
         let again = copying.run(&source, &target, true).expect_err("refused");
         prop_assert!(matches!(again, CopyError::TargetExists(_)), "{again}");
     }
+
+    #[test]
+    fn one_pass_or_two_the_bytes_are_the_same(copying in copying()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        std::fs::create_dir(&source).expect("a folder");
+        let source = source.canonicalize().expect("there");
+        copying.case.model.write(&source);
+        let mut in_small_tiles = copying.clone();
+        in_small_tiles.case.max_tile_bytes = Some(64);
+        in_small_tiles.always_spool = true;
+        let mut in_large_tiles = copying;
+        in_large_tiles.case.max_tile_bytes = None;
+        in_large_tiles.always_spool = false;
+        let written = [in_small_tiles, in_large_tiles].map(|copying| {
+            let target = folder.path().join(format!("target-{}", copying.always_spool));
+            copying.run(&source, &target, false).expect("copied");
+            files_below(&target)
+        });
+        prop_assert!(written[0] == written[1]);
+    }
 }
