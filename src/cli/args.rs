@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use rechunkfs::memory::MemoryRequest;
 use rechunkfs::zarr::{Size, parse_size};
 
-/// Shows a Zarr store through another chunking, without copying it.
+/// Shows a Zarr store through another chunking, without copying it; or writes the copy.
 #[derive(Parser)]
 #[command(name = "rechunkfs", version, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLE)]
 pub(crate) struct Cli {
@@ -163,7 +163,8 @@ pub(crate) struct MaterializeArgs {
     /// Threads for decoding and encoding [default: the CPUs of this job]
     #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize), help_heading = "Resources")]
     pub(crate) threads: Option<NonZeroUsize>,
-    /// Where temporary files go, should there be any: see --dry-run [default: beside TARGET]
+    /// Where temporary files go, should there be any (see --dry-run); created where it is missing [default: beside
+    /// TARGET]
     #[arg(long, value_name = "DIR", help_heading = "Resources")]
     pub(crate) temp: Option<PathBuf>,
     /// One JSON result on stdout, progress as JSON lines on stderr

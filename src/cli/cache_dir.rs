@@ -39,7 +39,7 @@ pub(crate) fn refuse_within(kept: Option<&CacheDir>, point: &Path) -> anyhow::Re
 }
 
 /// Absolute, and with no link in the part that exists.
-fn resolve(path: &Path) -> std::io::Result<PathBuf> {
+pub(crate) fn resolve(path: &Path) -> std::io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let mut resolved = PathBuf::new();
     for component in path.components() {

@@ -175,7 +175,7 @@ impl CopyConfig {
             codecs: args.codecs,
             budget: Budget::settle(args.memory, memory::Default::ALONE)?,
             threads: args.threads.map_or_else(default_threads, usize::from),
-            temp: args.temp.map(std::path::absolute).transpose()?,
+            temp: args.temp,
             dry_run: args.dry_run,
             resume: args.resume,
             overwrite: args.overwrite,

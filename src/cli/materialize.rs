@@ -1,16 +1,20 @@
 //! `materialize`: writes the view of a store to disk.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use anyhow::{Context, bail};
 use rechunkfs::fuse::signals::Signals;
 use rechunkfs::materialize::{self, Comparison, CopyError, Forecast, Options, Outcome, Progress};
+use rechunkfs::mounts::is_within;
 use rechunkfs::source::{CounterValues, Counters, hierarchy};
 use rechunkfs::zarr;
 use serde_json::json;
 
+use super::cache_dir::resolve;
 use super::config::CopyConfig;
 use super::meter::Meter;
 use super::report::ViewReport;
@@ -38,7 +42,7 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         target: config.target.clone(),
         memory_bytes: config.budget.bytes,
         threads: config.threads,
-        temp: config.temp.clone(),
+        temp: config.temp.as_deref().map(|temp| temp_folder(temp, &config.source)).transpose()?,
         resume: config.resume,
         overwrite: config.overwrite,
         keep_going: config.keep_going,
@@ -61,6 +65,9 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     }
     if !config.json && !config.log.quiet {
         output::text(&forecast::text(&forecast, config));
+    }
+    if let Some(temp) = &options.temp {
+        std::fs::create_dir_all(temp).with_context(|| format!("--temp {}: cannot create it", temp.display()))?;
     }
     let progress = Arc::new(Progress::default());
     let counters = Arc::new(Counters::default());
@@ -102,6 +109,15 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
             Err(error.into())
         }
     }
+}
+
+/// The folder for temporary files, which need not exist yet; the source (canonical) is not written to.
+fn temp_folder(temp: &Path, source: &Path) -> anyhow::Result<PathBuf> {
+    let temp = resolve(temp)?;
+    if is_within(&temp, source) {
+        bail!("--temp {} lies within the source {}; name another folder", temp.display(), source.display());
+    }
+    Ok(temp)
 }
 
 fn decoded_bytes(source: &zarr::SourceArray) -> u64 {
@@ -147,7 +163,7 @@ fn finished(
         result["incomplete"] = json!(outcome.incomplete);
         result["verified"] = outcome.comparison.is_some().into();
         output::json("materialize", result);
-    } else {
+    } else if !config.log.quiet {
         let rate = (total - resumed.min(total)) as f64 / seconds.max(1e-3);
         output::text(&format!(
             "copied: {}, {} in {:.1} s ({}/s), {} files, {} on disk; peak memory {} of {}\n",

@@ -13,7 +13,11 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// the code that `last_word` returns once it has said why.
 pub(crate) fn arm(signals: &Signals, progress: &Arc<Progress>, last_word: fn() -> u8) -> std::io::Result<()> {
     let stopping = Arc::clone(progress);
-    let end = move || std::process::exit(i32::from(last_word()));
+    let complete = Arc::clone(progress);
+    let end = move || {
+        // What a copy has replaced may take long to remove; the copy itself is there.
+        std::process::exit(if complete.is_complete() { 0 } else { i32::from(last_word()) })
+    };
     signals.arm(
         || Ok(()),
         |()| {
@@ -22,6 +26,7 @@ pub(crate) fn arm(signals: &Signals, progress: &Arc<Progress>, last_word: fn() -
                 if !first {
                     end();
                 }
+                let end = end.clone();
                 std::thread::spawn(move || {
                     std::thread::sleep(PATIENCE);
                     end();

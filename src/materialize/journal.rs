@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Goes up when an unfinished copy of an earlier version cannot be resumed.
@@ -77,6 +78,17 @@ pub(super) struct Spool {
     pub(super) max_tile_bytes: u64,
     pub(super) leaves_per_band: u64,
     pub(super) path: PathBuf,
+    /// The file's inode number and length: another file at this path, or a new one, holds none of the bands.
+    pub(super) inode: u64,
+    pub(super) len_bytes: u64,
+}
+
+impl Spool {
+    /// Whether the file is there as it was left.
+    pub(super) fn is_there(&self) -> bool {
+        let found = std::fs::metadata(&self.path);
+        found.is_ok_and(|found| found.is_file() && (found.ino(), found.len()) == (self.inode, self.len_bytes))
+    }
 }
 
 impl Commit {

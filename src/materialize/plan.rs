@@ -34,6 +34,8 @@ pub(super) struct ArrayPlan {
     pub(super) tiling: Tiling,
     /// Goes through a temporary file.
     pub(super) spool: Option<Spool>,
+    /// That file is there, with what an earlier run put into it.
+    pub(super) is_spool_begun: bool,
     /// For tiles, and the encoded shards made of them.
     pub(super) tile_memory_bytes: u64,
     /// For decoding.
@@ -129,7 +131,7 @@ impl ArrayPlan {
         }
         let allowed = |shares: u64| left_bytes / shares / bytes_per_tile_byte;
         // Tiles that are in a temporary file already stay as they are, if there is still memory for them.
-        let begun = begun.filter(|begun| begun.max_tile_bytes <= allowed(1) && begun.path.exists());
+        let begun = begun.filter(|begun| begun.max_tile_bytes <= allowed(1) && begun.is_there());
         let block_elems = block_elems(array)?;
         let cut = |max_tile_bytes: u64| Cut::new(array, max_tile_bytes, block_elems, left_bytes, begun.is_some());
         let cut = match (begun, means.max_tile_bytes) {
@@ -150,6 +152,7 @@ impl ArrayPlan {
             units: cut.units,
             tiling: cut.tiling,
             spool: begun.cloned(),
+            is_spool_begun: begun.is_some(),
             tile_memory_bytes: left_bytes - cut.open_bytes.min(left_bytes / 2),
             scratch_bytes,
             bytes_per_tile_byte,
@@ -169,6 +172,8 @@ impl ArrayPlan {
                 max_tile_bytes,
                 leaves_per_band: (allowed(TILES_AT_ONCE + 1) / leaf_bytes).max(1),
                 path: temp.join(format!("array-{at}")),
+                inode: 0,
+                len_bytes: 0,
             });
         }
         if plan.spool.is_some() {

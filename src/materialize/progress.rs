@@ -27,6 +27,7 @@ pub struct Progress {
     /// Nanoseconds of writing, summed over threads.
     pub write_ns: AtomicU64,
     stop: AtomicBool,
+    is_complete: AtomicBool,
 }
 
 impl Progress {
@@ -38,6 +39,16 @@ impl Progress {
     /// Whether it was asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.stop.load(Relaxed)
+    }
+
+    /// Notes that the copy is in its place.
+    pub(super) fn complete(&self) {
+        self.is_complete.store(true, Relaxed);
+    }
+
+    /// Whether the copy is in its place: there is nothing to stop any more.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete.load(Relaxed)
     }
 
     /// Runs `work` and adds its time to `counter`.

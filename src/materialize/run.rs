@@ -79,7 +79,7 @@ pub fn copy(
         options,
         progress,
         arrays: &arrays,
-        commits: Commits::new(folders(&site, options)),
+        commits: Commits::new(folders(&site, options, &earlier)),
         journal: Mutex::new(journal),
         site: &site,
         is_resumed,
@@ -95,15 +95,24 @@ pub fn copy(
     let incomplete = (!failures.is_empty()).then(|| site.store());
     if incomplete.is_none() {
         site.publish()?;
+        progress.complete();
+        site.clear_away()?;
     }
     Ok(Outcome { is_resumed, failures, incomplete, comparison })
 }
 
 /// What is on the file systems that are written to.
-fn folders(site: &Site, options: &Options) -> Vec<PathBuf> {
+fn folders(site: &Site, options: &Options, earlier: &Earlier) -> Vec<PathBuf> {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    let temp = options.temp.iter().filter(|temp| device(temp) != device(&site.partial));
-    [site.store()].into_iter().chain(temp.cloned()).collect()
+    // Temporary files stay where they were begun.
+    let begun = earlier.spools.values().filter_map(|spool| spool.path.parent().map(Path::to_owned));
+    let mut folders = vec![site.store()];
+    for folder in begun.chain(options.temp.clone()) {
+        if device(&folder).is_some() && folders.iter().all(|known| device(known) != device(&folder)) {
+            folders.push(folder);
+        }
+    }
+    folders
 }
 
 /// The texts of a source's documents, by path.
@@ -143,7 +152,7 @@ fn recall(arrays: &[ArrayCopy], commits: Vec<Commit>, options: &Options) -> Resu
     match changed {
         Some(CopyError::Changed { what }) => {
             let what = format!("{what} has changed in the source since");
-            Err(CopyError::CannotResume { partial: options.target.clone(), what })
+            Err(CopyError::CannotResume { partial: super::partial_of(&options.target), what })
         }
         _ => Ok(earlier),
     }
@@ -265,12 +274,12 @@ impl Run<'_> {
         let Some(spool) = &plan.spool else {
             return sweep(&FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) });
         };
-        let bands = if begun == Some(spool) { self.earlier.bands.get(&at) } else { None };
+        let file = SpoolFile::open(array, &plan, spool.clone())?;
+        let bands = if plan.is_spool_begun { self.earlier.bands.get(&at) } else { None };
         let bands = bands.unwrap_or(&nothing);
-        if begun != Some(spool) {
-            self.commits.spool(at, spool.clone());
+        if !plan.is_spool_begun {
+            self.commits.spool(at, file.spool().clone());
         }
-        let file = SpoolFile::open(array, &plan, spool)?;
         let (commits, progress, keep_going) = (&self.commits, self.progress, self.options.keep_going);
         file.fill(Filling { at, done: bands, commits, progress, pool, keep_going })?;
         let failures = sweep(&file)?;

@@ -50,6 +50,10 @@ impl Site {
         let partial = partial_of(&target);
         let lock = lock(&partial)?;
         let site = Site { target, partial, _lock: lock };
+        if site.is_published() {
+            // A run was ended while it cleared away what it had replaced.
+            site.clear()?;
+        }
         let begun = site.journal().exists();
         if begun && !permission.resume && !permission.overwrite {
             return Err(CopyError::Unfinished(site.partial));
@@ -80,18 +84,37 @@ impl Site {
 
     /// Removes all but the lock: the journal first, so that what is left never looks resumable.
     fn clear(&self) -> Result<(), CopyError> {
-        for path in [self.journal(), self.store(), self.temp(None)] {
+        for path in [self.journal(), self.store(), self.temp(None), self.partial.join("replaced"), self.mark()] {
             remove(&path)?;
         }
         let store = self.store();
         fs::create_dir(&store).map_err(|error| CopyError::io(&store, "create it", error))
     }
 
+    /// Tells, in the folder of the unfinished copy, which inode is the complete store: after an exchange `store` is the old
+    /// one, and must never be taken for what is to be put in place.
+    fn mark(&self) -> PathBuf {
+        self.partial.join("complete")
+    }
+
+    /// Whether the copy that was made here is in its place already.
+    fn is_published(&self) -> bool {
+        let marked = fs::read_to_string(self.mark()).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let at_target = fs::symlink_metadata(&self.target).ok().map(|metadata| metadata.ino());
+        marked.is_some() && marked == at_target
+    }
+
     /// Puts the store, complete and on disk, in the target's place.
-    pub(super) fn publish(self) -> Result<(), CopyError> {
+    pub(super) fn publish(&self) -> Result<(), CopyError> {
         let (store, target) = (self.store(), &self.target);
         let cwd = rustix::fs::CWD;
         let failed = |error: rustix::io::Errno| CopyError::io(target, "put the copy in its place", error);
+        let mark = self.mark();
+        let marked = fs::metadata(&store)
+            .and_then(|metadata| fs::write(&mark, metadata.ino().to_string()))
+            .and_then(|()| File::open(&mark)?.sync_all());
+        marked.map_err(|error| CopyError::io(&mark, "write it", error))?;
+        sync_directory(&self.partial)?;
         let flags = if target.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
         match rustix::fs::renameat_with(cwd, &store, cwd, target, flags) {
             // File systems without these flags.
@@ -103,7 +126,15 @@ impl Site {
             }
             renamed => renamed.map_err(failed)?,
         }
-        sync_directory(target.parent().unwrap_or(Path::new("/")))?;
+        sync_directory(target.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// Removes what the copy leaves, once it is in its place: what it has replaced, too.
+    pub(super) fn clear_away(self) -> Result<(), CopyError> {
+        // The mark goes last: until then nothing here is taken for an unfinished copy.
+        for path in [self.journal(), self.store(), self.partial.join("replaced"), self.temp(None)] {
+            remove(&path)?;
+        }
         remove(&self.partial)
     }
 
@@ -188,4 +219,57 @@ pub(super) fn remove(path: &Path) -> Result<(), CopyError> {
 /// Makes the entries of a directory last.
 pub(super) fn sync_directory(path: &Path) -> Result<(), CopyError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| CopyError::io(path, "sync it", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(folder: &Path, overwrite: bool, resume: bool) -> Result<(Site, bool), CopyError> {
+        Site::claim(&folder.join("source"), &folder.join("target"), Permission { overwrite, resume })
+    }
+
+    fn file(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("created");
+        fs::write(path, text).expect("written");
+    }
+
+    #[test]
+    fn what_a_copy_has_replaced_is_never_put_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let document = folder.join("target/zarr.json");
+        file(&document, "old");
+        assert!(matches!(claim(folder, false, false), Err(CopyError::TargetExists(_))));
+        let (site, resume) = claim(folder, true, true).expect("claimed");
+        assert!(!resume);
+        file(&site.store().join("zarr.json"), "new");
+        file(&site.journal(), "whatever");
+        site.publish().expect("published");
+        assert_eq!(fs::read_to_string(&document).expect("there"), "new");
+        // Killed here: the journal is there, and beside it the old store.
+        drop(site);
+        let (site, resume) = claim(folder, true, true).expect("claimed");
+        assert!(!resume && !site.store().join("zarr.json").exists());
+        assert_eq!(fs::read_to_string(&document).expect("there"), "new");
+        site.abandon();
+        assert_eq!(fs::read_dir(folder).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn an_unfinished_copy_is_taken_up_or_cleared_only_as_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let (site, _) = claim(folder, false, false).expect("claimed");
+        assert!(matches!(claim(folder, true, true), Err(CopyError::Busy(_))));
+        file(&site.journal(), "whatever");
+        file(&site.store().join("a/0"), "chunk");
+        drop(site);
+        assert!(matches!(claim(folder, false, false), Err(CopyError::Unfinished(_))));
+        let (site, resume) = claim(folder, true, true).expect("claimed");
+        assert!(resume && site.store().join("a/0").exists());
+        drop(site);
+        let (site, resume) = claim(folder, true, false).expect("claimed");
+        assert!(!resume && !site.store().join("a/0").exists());
+    }
 }

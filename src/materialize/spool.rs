@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use rustix::fs::FallocateFlags;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ pub(super) struct SpoolFile<'a> {
     array: &'a ArrayCopy,
     plan: &'a ArrayPlan,
     file: File,
-    spool: &'a Spool,
+    spool: Spool,
     /// Where each tile begins, bytes.
     starts: Vec<u64>,
     leaf_grid: Vec<u64>,
@@ -61,14 +61,10 @@ struct Share {
 }
 
 impl<'a> SpoolFile<'a> {
-    /// Opens the file, and reserves its room on disk where it is new.
-    pub(super) fn open(array: &'a ArrayCopy, plan: &'a ArrayPlan, spool: &'a Spool) -> Result<Self, CopyError> {
-        let io = |error| CopyError::io(&spool.path, "make room for it", error);
-        if let Some(folder) = spool.path.parent() {
-            std::fs::create_dir_all(folder).map_err(io)?;
-        }
-        let file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&spool.path).map_err(io)?;
+    /// Opens the file as an earlier run left it, or a new one, with its room on disk reserved.
+    pub(super) fn open(array: &'a ArrayCopy, plan: &'a ArrayPlan, spool: Spool) -> Result<Self, CopyError> {
+        let path = spool.path.clone();
+        let io = |error| CopyError::io(&path, "make room for it", error);
         let mut starts = Vec::with_capacity(plan.tiling.n_tiles() as usize + 1);
         let mut end = 0;
         for tile in 0..plan.tiling.n_tiles() {
@@ -76,15 +72,30 @@ impl<'a> SpoolFile<'a> {
             end += plan.tiling.share(TileId(tile)).coverage.n_elems() * array.item_bytes();
         }
         starts.push(end);
-        if file.metadata().map_err(io)?.len() != end {
+        if !plan.is_spool_begun {
+            super::site::remove(&path)?;
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).map_err(io)?;
+            }
+        }
+        let file = OpenOptions::new().create(!plan.is_spool_begun).truncate(false).read(true).write(true).open(&path);
+        let file = file.map_err(io)?;
+        if !plan.is_spool_begun {
             match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, end.max(1)) {
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
                 reserved => reserved.map_err(|error| io(error.into()))?,
             }
             file.set_len(end).map_err(io)?;
         }
+        let found = file.metadata().map_err(io)?;
+        let spool = Spool { inode: found.ino(), len_bytes: found.len(), ..spool };
         let leaf_grid = Region::whole(&array.source().shape).cells(&array.source().leaf_shape).shape();
         Ok(SpoolFile { array, plan, file, spool, starts, leaf_grid, failed: Mutex::default() })
+    }
+
+    /// The file as the journal is to know it.
+    pub(super) fn spool(&self) -> &Spool {
+        &self.spool
     }
 
     /// Number of bands.

@@ -30,10 +30,27 @@ fn help_is_grouped_and_names_the_defaults() {
 }
 
 #[test]
+fn help_of_copies_is_grouped_and_names_the_defaults() {
+    let store = Store::new();
+    let help = store.run(&["materialize", "--help"]).assert_success().stdout;
+    for word in ["Layout:", "Copy:", "Resources:", "Output:", "--resume", "--verify", "[default: source, where"] {
+        assert!(help.contains(word), "no `{word}` in {help}");
+    }
+    let help = store.run(&["verify", "--help"]).assert_success().stdout;
+    for word in ["Comparison:", "Resources:", "Output:", "[default: everything]"] {
+        assert!(help.contains(word), "no `{word}` in {help}");
+    }
+    let help = store.run(&["--help"]).assert_success().stdout;
+    for word in ["materialize", "verify", "3 verify found differences", "4 stopped and resumable"] {
+        assert!(help.contains(word), "no `{word}` in {help}");
+    }
+}
+
+#[test]
 fn the_manual_page_holds_every_command() {
     let store = Store::new();
     let page = store.run(&["man"]).assert_success().stdout;
-    for section in ["INSPECT", "MOUNT", "EXEC", "VERIFY", "STATUS", "UNMOUNT", "COMPLETIONS"] {
+    for section in ["INSPECT", "MOUNT", "EXEC", "MATERIALIZE", "VERIFY", "STATUS", "UNMOUNT", "COMPLETIONS"] {
         assert!(page.contains(&format!(".SH \"{section}\"")), "no {section}");
     }
     assert!(store.run(&["completions", "bash"]).assert_success().stdout.contains("rechunkfs"));

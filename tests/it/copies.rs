@@ -178,24 +178,45 @@ proptest! {
         let again = copying.run(&source, &target, true).expect_err("refused");
         prop_assert!(matches!(again, CopyError::TargetExists(_)), "{again}");
     }
+
+    #[test]
+    fn one_pass_or_two_the_bytes_are_the_same(copying in copying()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        std::fs::create_dir(&source).expect("a folder");
+        let source = source.canonicalize().expect("there");
+        copying.case.model.write(&source);
+        let mut in_small_tiles = copying.clone();
+        in_small_tiles.case.max_tile_bytes = Some(64);
+        in_small_tiles.always_spool = true;
+        let mut in_large_tiles = copying;
+        in_large_tiles.case.max_tile_bytes = None;
+        in_large_tiles.always_spool = false;
+        let written = [in_small_tiles, in_large_tiles].map(|copying| {
+            let target = folder.path().join(format!("target-{}", copying.always_spool));
+            copying.run(&source, &target, false).expect("copied");
+            files_below(&target)
+        });
+        prop_assert!(written[0] == written[1]);
+    }
 }
 
 proptest! {
     // Each of them syncs the disk a few times.
     #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
 
-    /// Stopped whenever, with another memory each time: the tree is the one of a copy that was never stopped.
+    /// Stopped whenever, with another memory each time, its temporary file lost at times: the tree is the one of a copy that was never stopped.
     #[test]
     fn a_copy_that_is_stopped_again_and_again_becomes_the_same_tree(
         copying in copying(),
-        moments in prop::collection::vec((0u64..3000, 80u64..200), 3),
+        moments in prop::collection::vec((0u64..3000, 80u64..200, any::<bool>()), 3),
     ) {
         let folder = tempfile::tempdir().expect("a folder");
         let (source, target) = (folder.path().join("source"), folder.path().join("target"));
         std::fs::create_dir(&source).expect("a folder");
         let source = source.canonicalize().expect("there");
         copying.case.model.write(&source);
-        for (micros, memory_mib) in moments {
+        for (micros, memory_mib, loses_temp) in moments {
             let progress = Progress::default();
             let stopped = std::thread::scope(|scope| {
                 scope.spawn(|| {
@@ -207,6 +228,11 @@ proptest! {
             match stopped {
                 Ok(_) => break,
                 Err(error) => prop_assert!(matches!(error, CopyError::Stopped), "{error}"),
+            }
+            // As on a scratch disk that is cleared.
+            let temp = rechunkfs::materialize::partial_of(&target).join("temp");
+            if loses_temp && temp.exists() {
+                std::fs::remove_dir_all(temp).expect("removed");
             }
         }
         if !target.exists() {

@@ -16,6 +16,8 @@ use crate::support::*;
 
 /// A source that changes.
 mod changes;
+/// Copies.
+mod copies;
 /// The sentences and the tests that they name.
 mod sentences;
 
