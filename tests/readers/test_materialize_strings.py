@@ -254,16 +254,18 @@ def test_verify_tells_which_elements_differ(tmp_path):
     assert array["differences"] == 2 and array["elements"] == was.size
     assert [d["at"] for d in array["first"]] == [[7, 9], [100, 22]]
     assert array["first"][0]["target"] == r'"otherwise \""' and array["first"][1]["target"] == '"λ"'
-    sampled = verify(source, target, "--sample", "4", code=3)
-    assert (sampled["sampled_chunks"], sampled["elements"], sampled["differences"]) == (4, was.size, 2)
-    verify(source, target, "--sample", "0")
+    # Four shards of labels, four chunks of names.
+    sampled = verify(source, target, "--sample", "8", code=3)
+    assert (sampled["sampled_chunks"], sampled["elements"], sampled["differences"]) == (8, was.size + 101, 2)
+    run = rechunkfs("verify", source, target, "--sample", "1", "--json")
+    assert 0 < json.loads(run.stdout)["elements"] < was.size
 
 
 def test_verify_compares_stores_of_the_same_chunks_element_by_element(tmp_path):
     """Bytes of chunk files need not be the same for elements to be."""
     source = store(tmp_path / "s.zarr", missing=["c/0/0"], fill_value="no")
-    values = label(source)[...]
-    other = store(tmp_path / "o.zarr", values, fill_value="no", compressors=ZstdCodec(level=9))
+    other = store(tmp_path / "o.zarr", fill_value="no", compressors=ZstdCodec(level=9))
+    zarr.open_array(other, path="label", mode="r+")[...] = label(source)[...]
     assert tree(source / "label/c") != tree(other / "label/c")
     verify(source, other)
     chunk = other / "label/c/2/0"
