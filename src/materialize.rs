@@ -22,6 +22,7 @@ mod run;
 mod shards;
 mod site;
 mod spool;
+mod strings;
 mod trial;
 pub mod verify;
 mod write;

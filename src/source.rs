@@ -13,6 +13,7 @@ mod shard;
 mod stamp;
 mod stamps;
 mod stream;
+mod strings;
 
 pub mod hierarchy;
 
@@ -22,3 +23,4 @@ pub use error::SourceError;
 pub use reader::{ArrayReader, FileState};
 pub use stamp::Stamp;
 pub use stamps::Stamps;
+pub use strings::{FoundStrings, Strings};

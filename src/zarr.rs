@@ -24,7 +24,7 @@ pub mod splice;
 mod types;
 pub mod v2;
 
-pub use array::{ArrayNode, Readable};
+pub use array::{ArrayNode, Readable, Strings};
 pub use copy::{CopyProjection, project_copy};
 pub use hierarchy::{Document, Hierarchy, NodeDocs};
 pub use layout::{Layout, LayoutError};

@@ -74,7 +74,8 @@ fn row(array: &VirtualArray) -> [String; 5] {
         shape(&source.shape),
         in_shards(&source.leaf_shape, source.sharding.as_ref().map(|_| source.file_shape.as_slice())),
         in_shards(&array.chunk_shape, array.shard_shape.as_deref()),
-        bytes(chunk_bytes(array)),
+        // Of elements of any length a guess, by which `auto` went.
+        format!("{}{}", if source.is_variable() { "about " } else { "" }, bytes(chunk_bytes(array))),
     ]
 }
 

@@ -86,6 +86,10 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
     let mut largest: Option<(u64, ArrayCopy, ArrayPlan)> = None;
     for (at, copied) in projection.copied.iter().enumerate() {
         let array = ArrayCopy::new(&options.source, copied.clone(), Arc::clone(&counters))?;
+        if array.source().is_variable() {
+            arrays.push(of_strings(&array)?);
+            continue;
+        }
         let plan = ArrayPlan::new(&array, at as u32, means, None)?;
         arrays.push(of_array(&array, &plan)?);
         if largest.as_ref().is_none_or(|(bytes, ..)| *bytes < array.array_bytes()) {
@@ -112,7 +116,25 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
     Ok(forecast)
 }
 
-fn of_array(array: &ArrayCopy, plan: &ArrayPlan) -> Result<ArrayForecast, CopyError> {
+/// Elements of any length: what is stored stands for what they come to.
+fn of_strings(array: &ArrayCopy) -> Result<ArrayForecast, CopyError> {
+    let files = Region::whole(&array.file_grid).n_elems();
+    let stored = stored_bytes(array)? as u64;
+    Ok(ArrayForecast {
+        path: array.path().to_owned(),
+        bytes: stored,
+        passes: 1,
+        tiles: files,
+        source_decodes: 1.0,
+        read_bytes: stored,
+        temp_bytes: 0,
+        files,
+        is_sharded: array.is_sharded(),
+    })
+}
+
+/// Bytes of the source's files, by a sample of them.
+fn stored_bytes(array: &ArrayCopy) -> Result<f64, CopyError> {
     let n_files: u64 = array.reader.file_grid().iter().product();
     let step = (n_files / SIZES).max(1);
     let (mut looked, mut bytes) = (0u64, 0u64);
@@ -120,7 +142,11 @@ fn of_array(array: &ArrayCopy, plan: &ArrayPlan) -> Result<ArrayForecast, CopyEr
         looked += 1;
         bytes += array.reader.state(&unravel(file, array.reader.file_grid()))?.size_bytes;
     }
-    let stored = bytes as f64 / looked.max(1) as f64 * n_files as f64;
+    Ok(bytes as f64 / looked.max(1) as f64 * n_files as f64)
+}
+
+fn of_array(array: &ArrayCopy, plan: &ArrayPlan) -> Result<ArrayForecast, CopyError> {
+    let stored = stored_bytes(array)?;
     let once = array.leaf_bytes().max(1) as f64;
     let source_decodes = plan.decoded_bytes as f64 / once;
     Ok(ArrayForecast {

@@ -10,7 +10,7 @@ use crate::synthesis;
 use std::path::Path;
 
 /// The process itself: code, stacks, documents, tables.
-const BASE_BYTES: u64 = 40 << 20;
+pub(super) const BASE_BYTES: u64 = 40 << 20;
 /// Tiles in the making at the same time: one is decoded while another is encoded, and a third keeps all threads busy
 /// at the ends of both.
 pub(super) const TILES_AT_ONCE: u64 = 3;

@@ -59,6 +59,13 @@ impl Progress {
         result
     }
 
+    /// Work that was taken to be of `expected` bytes was one of `bytes`.
+    pub(super) fn came_to(&self, expected: u64, bytes: u64) {
+        self.total_bytes.fetch_add(bytes, Relaxed);
+        self.total_bytes.fetch_sub(expected, Relaxed);
+        self.done_bytes.fetch_add(bytes, Relaxed);
+    }
+
     pub(super) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Relaxed);
     }

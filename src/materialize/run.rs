@@ -11,6 +11,7 @@ use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
 use super::site::{self, Permission, Site};
 use super::spool::{Filling, SpoolFile};
+use super::strings::{self, StringsCopy};
 use super::verify::{Comparison, VerifyOptions, verify_but};
 use super::write::{Writer, WriterParts};
 use super::{CopyError, Options, Outcome};
@@ -234,6 +235,17 @@ impl Run<'_> {
 
     fn array(&self, at: u32, array: &ArrayCopy, pool: &rayon::ThreadPool) -> Result<Vec<Arc<SourceError>>, CopyError> {
         let nothing = Done::default();
+        let done = self.earlier.files.get(&at).unwrap_or(&nothing);
+        self.count_resumed(array, done);
+        // With `/` between indices, the last of them is the name and the others are folders.
+        let is_sparse = array.copied.key_encoding.separator == '/' && array.file_grid.last() == Some(&1);
+        let folder = Folder::open(&self.site.store().join(array.path()), is_sparse)?;
+        let (commits, progress, keep_going) = (&self.commits, self.progress, self.options.keep_going);
+        if array.source().is_variable() {
+            let is_resumed = self.is_resumed;
+            let copy = StringsCopy { at, array, folder, done, is_resumed, commits, progress, keep_going };
+            return strings::copy(&copy, self.options.memory_bytes, pool);
+        }
         let temp = self.site.temp(self.options.temp.as_deref());
         let means = Means {
             memory_bytes: self.options.memory_bytes,
@@ -246,15 +258,11 @@ impl Run<'_> {
         };
         let begun = self.earlier.spools.get(&at);
         let plan = ArrayPlan::new(array, at, means, begun)?;
-        let done = self.earlier.files.get(&at).unwrap_or(&nothing);
-        self.count_resumed(array, done);
-        // With `/` between indices, the last of them is the name and the others are folders.
-        let is_sparse = array.copied.key_encoding.separator == '/' && array.file_grid.last() == Some(&1);
         let writer = Writer::new(WriterParts {
             at,
             array,
             units: &plan.units,
-            folder: Folder::open(&self.site.store().join(array.path()), is_sparse)?,
+            folder,
             done,
             is_resumed: self.is_resumed,
             commits: &self.commits,
@@ -280,7 +288,6 @@ impl Run<'_> {
         if !plan.is_spool_begun {
             self.commits.spool(at, file.spool().clone());
         }
-        let (commits, progress, keep_going) = (&self.commits, self.progress, self.options.keep_going);
         file.fill(Filling { at, done: bands, commits, progress, pool, keep_going })?;
         let failures = sweep(&file)?;
         drop(file);

@@ -12,6 +12,7 @@ mod outcome;
 mod runs;
 mod sample;
 mod stores;
+mod strings;
 
 pub use outcome::{ArrayComparison, Comparison, Difference, GroupComparison};
 pub use sample::Sample;
@@ -32,6 +33,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use stores::{How, Pair, Store, files_instead, incomparable, pairs};
+use strings::StringsPair;
 
 /// Tiles of a sample are not made larger than this where the chunk is smaller: the rest would be decoded in vain.
 const SAMPLE_TILE_BYTES: u64 = 4 << 20;
@@ -107,6 +109,7 @@ struct Prepared {
 
 enum Prepare {
     Elements(Box<Elements>),
+    Strings(Box<StringsPair>),
     Files(u64),
     Not,
 }
@@ -125,6 +128,9 @@ impl Prepared {
             Prepare::Elements(elements) => {
                 Population { files: elements.copy.file_grid.iter().product(), bytes: elements.copy.array_bytes() }
             }
+            Prepare::Strings(pair) => {
+                Population { files: pair.copy.file_grid.iter().product(), bytes: pair.copy.array_bytes() }
+            }
             _ => Population { files: 0, bytes: 0 },
         }
     }
@@ -137,6 +143,8 @@ impl Prepared {
                 let bytes = |file: &u64| elements.file_region(*file).n_elems() * elements.copy.item_bytes();
                 picked.iter().map(bytes).sum()
             }
+            (Prepare::Strings(pair), None) => pair.copy.array_bytes(),
+            (Prepare::Strings(pair), Some(picked)) => picked.iter().map(|file| pair.expected_bytes(*file)).sum(),
             _ => 0,
         }
     }
@@ -154,13 +162,15 @@ impl Run<'_> {
     /// Builds what comparing an array takes. Codecs that cannot be built leave its files.
     fn prepare(&self, pair: Pair) -> Result<Prepared, CopyError> {
         let Pair { mut found, how } = pair;
-        let readables = match how {
-            How::Not => return Ok(Prepared { found, work: Prepare::Not }),
-            How::Files(n_elems) => return Ok(Prepared { found, work: Prepare::Files(n_elems) }),
-            How::Elements(readables) => readables,
+        let work = match how {
+            How::Not => Ok(Prepare::Not),
+            How::Files(n_elems) => Ok(Prepare::Files(n_elems)),
+            How::Elements(readables) => self.elements(*readables).map(|elements| Prepare::Elements(Box::new(elements))),
+            How::Strings(arrays) => StringsPair::new([&self.source.root, &self.target.root], *arrays, self.counters)
+                .map(|pair| Prepare::Strings(Box::new(pair))),
         };
-        let why = match self.elements(*readables) {
-            Ok(elements) => return Ok(Prepared { found, work: Prepare::Elements(Box::new(elements)) }),
+        let why = match work {
+            Ok(work) => return Ok(Prepared { found, work }),
             Err(why) => why,
         };
         let work = match files_instead(self.source, self.target, &found.path)? {
@@ -197,6 +207,7 @@ impl Run<'_> {
         if self.progress.is_stopping() {
             return Err(CopyError::Stopped);
         }
+        let mut compared = Ok(());
         match work {
             Prepare::Not => {}
             // A sample is one of chunks that can be told apart.
@@ -207,11 +218,15 @@ impl Run<'_> {
                 self.pool.install(|| folders.compare(&mut found))?;
                 found.elements = if found.error.is_none() { n_elems } else { 0 };
             }
-            Prepare::Elements(elements) => match self.compare_elements(&elements, picked, &mut found) {
-                Err(CopyError::Stopped) => return Err(CopyError::Stopped),
-                Err(error) => found.error = Some(error.to_string()),
-                Ok(()) => {}
-            },
+            Prepare::Elements(elements) => compared = self.compare_elements(&elements, picked, &mut found),
+            Prepare::Strings(pair) => {
+                compared = pair.compare(picked, self.options.memory_bytes, &self.pool, self.progress, &mut found);
+            }
+        }
+        match compared {
+            Err(CopyError::Stopped) => return Err(CopyError::Stopped),
+            Err(error) => found.error = Some(error.to_string()),
+            Ok(()) => {}
         }
         Ok(found)
     }

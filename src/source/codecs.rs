@@ -60,6 +60,8 @@ pub(super) enum LeafCodec {
         /// The codecs after it.
         after: Steps,
     },
+    /// What is wrapped round elements of any length, in encoding order: see [`super::strings`].
+    Variable(Vec<BytesCodec>),
 }
 
 impl LeafCodec {
@@ -97,6 +99,10 @@ impl LeafCodec {
                 let after = steps(after, encoded, leaf_bytes).map_err(refuse)?;
                 Ok(LeafCodec::Opaque { chain: Arc::new(chain), shape, data_type, fill_value, after })
             }
+            Encoding::Variable { bytes_to_bytes, .. } => {
+                let codecs = bytes_to_bytes.iter().map(|json| bytes_codec(json)).collect::<Result<_, _>>();
+                codecs.map(LeafCodec::Variable).map_err(refuse)
+            }
         }
     }
 
@@ -115,6 +121,7 @@ impl LeafCodec {
                 .into_fixed()
                 .map(Cow::into_owned)
                 .map_err(|e| e.to_string()),
+            LeafCodec::Variable(_) => Err("its elements are of any length".to_owned()),
         }
     }
 
@@ -130,7 +137,9 @@ impl LeafCodec {
                 2 * (decoded_bytes + block_bytes) + (1 << 20)
             }
             LeafCodec::Stream(format, after) if after.is_empty() => READ_BYTES + format.decoder_bytes(leaf_bytes),
-            LeafCodec::Stream(..) | LeafCodec::Whole(_) | LeafCodec::Opaque { .. } => decoding(leaf_bytes),
+            LeafCodec::Stream(..) | LeafCodec::Whole(_) | LeafCodec::Opaque { .. } | LeafCodec::Variable(_) => {
+                decoding(leaf_bytes)
+            }
         }
     }
 }
@@ -154,6 +163,23 @@ pub fn most_scratch_bytes(array: &SourceArray) -> u64 {
 }
 
 impl BytesCodec {
+    /// Decodes one step to at most `most_bytes`; `None` where it is more, or says that it is.
+    pub(super) fn decode_up_to(&self, encoded: Vec<u8>, most_bytes: u64) -> Result<Option<Vec<u8>>, String> {
+        let claim = match self {
+            BytesCodec::Stream(format) => {
+                return stream::decode_up_to(*format, &encoded, most_bytes).map_err(|e| e.to_string());
+            }
+            BytesCodec::Blosc(_) => encoded.get(4..8),
+            BytesCodec::NumcodecsLz4 => encoded.get(..4),
+            BytesCodec::Zarrs(_) | BytesCodec::Fletcher32 => None,
+        };
+        if claim.is_some_and(|word| u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]])) > most_bytes) {
+            return Ok(None);
+        }
+        let decoded = self.decode(encoded, BytesRepresentation::BoundedSize(most_bytes))?;
+        Ok((decoded.len() as u64 <= most_bytes).then_some(decoded))
+    }
+
     /// Decodes one step.
     fn decode(&self, encoded: Vec<u8>, decoded: BytesRepresentation) -> Result<Vec<u8>, String> {
         match self {

@@ -1,6 +1,7 @@
 //! Reading one source array: the state of its files, and parts of its leaf chunks.
 
 mod decode;
+mod variable;
 
 use super::blosc::{HEADER_BYTES, Header};
 use super::codecs::{IndexCodec, LeafCodec, leaf_bytes};
@@ -211,6 +212,19 @@ impl ArrayReader {
         expected: Stamp,
         out: &mut [u8],
     ) -> Result<bool, SourceError> {
+        let read = |opened: &File, offset, len| self.read_encoded(opened, file, offset, len, range, out);
+        Ok(self.with_encoded(leaf, file, expected, read)?.is_some())
+    }
+
+    /// Calls `read` with the file of `leaf`, and where in it the leaf's encoded bytes lie: offset and length. `None` where
+    /// a shard has no such leaf.
+    pub(super) fn with_encoded<T>(
+        &self,
+        leaf: &[u64],
+        file: &[u64],
+        expected: Stamp,
+        read: impl FnOnce(&File, u64, u64) -> Result<T, SourceError>,
+    ) -> Result<Option<T>, SourceError> {
         if let Some(shards) = &self.shards {
             let at = ravel(file, &self.file_grid);
             let shard = match shards.get(at, expected) {
@@ -228,20 +242,20 @@ impl ArrayReader {
             let within: Vec<u64> = leaf.iter().zip(&self.inner_grid).map(|(leaf, inner)| leaf % inner).collect();
             let slot = shard.slots.get(ravel(&within, &self.inner_grid) as usize).copied().flatten();
             let outcome = match slot {
-                Some((offset, len)) => self.read_encoded(&shard.file, file, offset, len, range, out),
-                None => Ok(()),
+                Some((offset, len)) => read(&shard.file, offset, len).map(Some),
+                None => Ok(None),
             };
             self.check_unchanged(&shard.file, file, expected)?;
-            return outcome.map(|()| slot.is_some());
+            return outcome;
         }
         let (opened, metadata) = self.open(file)?.ok_or_else(|| self.changed(file))?;
         if Stamp::of(&metadata) != expected {
             return Err(self.changed(file));
         }
-        let outcome = self.read_encoded(&opened, file, 0, metadata.size(), range, out);
+        let outcome = read(&opened, 0, metadata.size());
         // A file that is being rewritten decodes to nonsense: that it changed is the better answer.
         self.check_unchanged(&opened, file, expected)?;
-        outcome.map(|()| true)
+        outcome.map(Some)
     }
 
     /// Reads the index of a shard just opened.

@@ -98,13 +98,16 @@ pub(super) fn decode(
 }
 
 /// Decodes a whole stream, of up to `most_bytes`.
-pub(super) fn decode_all(format: Format, mut encoded: &[u8], most_bytes: u64) -> io::Result<Vec<u8>> {
+pub(super) fn decode_all(format: Format, encoded: &[u8], most_bytes: u64) -> io::Result<Vec<u8>> {
+    let decoded = decode_up_to(format, encoded, most_bytes)?;
+    decoded.ok_or_else(|| damaged(&format!("it decodes to more than {most_bytes} bytes")))
+}
+
+/// The same; `None` where it is more.
+pub(super) fn decode_up_to(format: Format, mut encoded: &[u8], most_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     let mut decoded = Vec::new();
     format.decoder(&mut encoded)?.take(most_bytes.saturating_add(1)).read_to_end(&mut decoded)?;
-    if decoded.len() as u64 > most_bytes {
-        return Err(damaged(&format!("it decodes to more than {most_bytes} bytes")));
-    }
-    Ok(decoded)
+    Ok((decoded.len() as u64 <= most_bytes).then_some(decoded))
 }
 
 fn damaged(why: &str) -> io::Error {

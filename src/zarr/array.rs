@@ -1,5 +1,7 @@
 //! Zarr v3 array documents: what the view and the layout need to know of a source array.
 
+mod strings;
+
 use super::codecs::{self, Elements, Endian};
 use super::data_type::{self, DataType};
 use super::fill;
@@ -36,6 +38,30 @@ pub struct ArrayNode {
     pub codecs: Vec<String>,
     /// How it is read, or one line why it cannot be rechunked.
     pub readable: Result<Readable, String>,
+    /// Of arrays whose elements are of any length, which `readable` refuses: how a copy reads it, or why it cannot.
+    pub strings: Option<Result<Strings, String>>,
+}
+
+/// A source array of strings or bytes of any length, which a copy can rechunk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Strings {
+    /// How its elements are read.
+    pub source: SourceArray,
+    /// The document of the codec that turns its elements into bytes.
+    pub codec: String,
+}
+
+impl ArrayNode {
+    /// How its elements are read, and the codec that turns them into bytes; those of any length only `with_strings`. Else
+    /// why it cannot be rechunked.
+    pub(super) fn cut(&self, with_strings: bool) -> Result<(&SourceArray, &str), &str> {
+        match (&self.readable, &self.strings) {
+            (Ok(readable), _) => Ok((&readable.source, &readable.virtual_codec)),
+            (Err(_), Some(Ok(strings))) if with_strings => Ok((&strings.source, &strings.codec)),
+            (Err(_), Some(Err(reason))) if with_strings => Err(reason),
+            (Err(reason), _) => Err(reason),
+        }
+    }
 }
 
 /// A source array that can be rechunked.
@@ -68,6 +94,7 @@ pub fn read(path: &str, document: &Value<'_>) -> Result<ArrayNode, String> {
     Ok(ArrayNode {
         path: path.to_owned(),
         readable: readable(path, document, &shape),
+        strings: strings::read(path, document, &shape),
         shape,
         dimension_names,
         data_type: named("data_type").unwrap_or_else(|| "unknown".to_owned()),
@@ -87,7 +114,8 @@ fn codec_names(codecs: Option<&Value<'_>>) -> Vec<String> {
     codecs.iter().map(describe).collect()
 }
 
-fn readable(path: &str, document: &Value<'_>, shape: &[u64]) -> Result<Readable, String> {
+/// Nothing in the document may ask for what we do not know.
+fn check_members(document: &Value<'_>) -> Result<(), String> {
     for member in document.members() {
         let optional = member.value.get("must_understand").is_some_and(|value| value.kind == Kind::Bool(false));
         if !KNOWN_MEMBERS.contains(&member.key.as_str()) && !optional {
@@ -97,6 +125,11 @@ fn readable(path: &str, document: &Value<'_>, shape: &[u64]) -> Result<Readable,
     if document.get("storage_transformers").and_then(Value::elements).is_some_and(|list| !list.is_empty()) {
         return Err("its storage_transformers are not supported".to_owned());
     }
+    Ok(())
+}
+
+fn readable(path: &str, document: &Value<'_>, shape: &[u64]) -> Result<Readable, String> {
+    check_members(document)?;
     let data_type = data_type::parse(document.get("data_type").ok_or("it has no data_type")?)?;
     let fill_value = document.get("fill_value").ok_or("it has no fill_value")?;
     let mut fill = fill::parse(fill_value, &data_type)?;

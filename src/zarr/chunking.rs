@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::array::{ArrayNode, Readable};
+use super::array::ArrayNode;
 use super::layout::{LayoutError, Length};
 use super::naming::{dimension_name, display_path};
 use super::select::Selection;
 use super::size::format_bytes;
-use super::types::VirtualArray;
+use super::types::{SourceArray, VirtualArray};
 
 /// Readers such as GDAL refuse chunks whose size does not fit 31 bits.
 const CHUNK_LIMIT_BYTES: u128 = 1 << 31;
@@ -27,33 +27,37 @@ enum AutoKey {
 /// # Errors
 /// A chunk beyond 2 GiB, or shards that chunks do not divide.
 pub(super) fn resolve(selections: &[Selection<'_>], chunk_size_bytes: u64) -> Result<Vec<VirtualArray>, LayoutError> {
-    let readable = selections.iter().filter_map(|s| Some((s, s.array.readable.as_ref().ok()?)));
-    let readable: Vec<(&Selection<'_>, &Readable)> = readable.collect();
-    let mut agreed: BTreeMap<AutoKey, u64> = BTreeMap::new();
-    for (selection, readable) in &readable {
-        let lengths = wish_alone(selection.array, readable, &selection.chunks, chunk_size_bytes);
+    let sources = selections.iter().filter_map(|s| Some((s, s.array.cut(true).ok()?.0)));
+    let sources: Vec<(&Selection<'_>, &SourceArray)> = sources.collect();
+    // Strings are as long as they are guessed to be: they follow the other arrays, and those have the lengths of a view.
+    let (mut agreed, mut guessed): (BTreeMap<AutoKey, u64>, BTreeMap<AutoKey, u64>) = Default::default();
+    for (selection, source) in &sources {
+        let lengths = wish_alone(selection.array, source, &selection.chunks, chunk_size_bytes);
+        let lengths_of_kind = if source.is_variable() { &mut guessed } else { &mut agreed };
         for (axis, length) in auto_axes(selection).zip_lengths(&lengths) {
-            let slot = agreed.entry(auto_key(selection, axis)).or_insert(length);
+            let slot = lengths_of_kind.entry(auto_key(selection, axis)).or_insert(length);
             *slot = length.min(*slot);
         }
     }
-    let resolve_one = |(selection, readable): &(&Selection<'_>, &Readable)| {
-        let mut chunk_shape = wish_alone(selection.array, readable, &selection.chunks, chunk_size_bytes);
+    guessed.extend(agreed);
+    let agreed = guessed;
+    let resolve_one = |(selection, source): &(&Selection<'_>, &SourceArray)| {
+        let mut chunk_shape = wish_alone(selection.array, source, &selection.chunks, chunk_size_bytes);
         for (axis, _) in auto_axes(selection).zip_lengths(&chunk_shape.clone()) {
             if let (Some(slot), Some(length)) = (chunk_shape.get_mut(axis), agreed.get(&auto_key(selection, axis))) {
                 *slot = *length;
             }
         }
-        check_size(selection, readable, &chunk_shape, chunk_size_bytes)?;
+        check_size(selection, source, &chunk_shape, chunk_size_bytes)?;
         let shard_shape = match &selection.shards {
             Some(wishes) if wishes.iter().any(|wish| *wish != Length::Elements(0)) => {
-                Some(shard_shape(selection.array, readable, wishes, &chunk_shape)?)
+                Some(shard_shape(selection.array, source, wishes, &chunk_shape)?)
             }
             _ => None,
         };
-        Ok(VirtualArray { source: readable.source.clone(), chunk_shape, shard_shape })
+        Ok(VirtualArray { source: (*source).clone(), chunk_shape, shard_shape })
     };
-    readable.iter().map(resolve_one).collect()
+    sources.iter().map(resolve_one).collect()
 }
 
 struct AutoAxes(Vec<usize>);
@@ -76,7 +80,7 @@ fn auto_key(selection: &Selection<'_>, axis: usize) -> AutoKey {
 }
 
 /// The chunk shape of an array, with `auto` chosen for it alone.
-fn wish_alone(array: &ArrayNode, readable: &Readable, wishes: &[Length], chunk_size_bytes: u64) -> Vec<u64> {
+fn wish_alone(array: &ArrayNode, source: &SourceArray, wishes: &[Length], chunk_size_bytes: u64) -> Vec<u64> {
     let full = |axis: usize| array.shape.get(axis).copied().unwrap_or(1).max(1);
     let mut lengths: Vec<Option<u64>> = wishes
         .iter()
@@ -84,12 +88,12 @@ fn wish_alone(array: &ArrayNode, readable: &Readable, wishes: &[Length], chunk_s
         .map(|(axis, wish)| match wish {
             Length::Elements(elements) => Some((*elements).max(1)),
             Length::Full => Some(full(axis)),
-            Length::Source => readable.source.leaf_shape.get(axis).copied(),
+            Length::Source => source.leaf_shape.get(axis).copied(),
             Length::Auto => None,
         })
         .collect();
     let fixed: f64 = lengths.iter().flatten().map(|length| *length as f64).product();
-    let budget = chunk_size_bytes as f64 / readable.source.item_bytes as f64 / fixed;
+    let budget = chunk_size_bytes as f64 / source.item_bytes as f64 / fixed;
     let open: Vec<(usize, u64)> =
         (0..lengths.len()).filter(|a| lengths.get(*a) == Some(&None)).map(|a| (a, full(a))).collect();
     for (axis, length) in share_out(budget, open) {
@@ -122,8 +126,8 @@ fn comma_list(shape: &[u64]) -> String {
     shape.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn check_size(selection: &Selection<'_>, readable: &Readable, shape: &[u64], aim: u64) -> Result<(), LayoutError> {
-    let item_bytes = readable.source.item_bytes;
+fn check_size(selection: &Selection<'_>, source: &SourceArray, shape: &[u64], aim: u64) -> Result<(), LayoutError> {
+    let item_bytes = source.item_bytes;
     if bytes(shape, item_bytes) <= CHUNK_LIMIT_BYTES {
         return Ok(());
     }
@@ -131,14 +135,14 @@ fn check_size(selection: &Selection<'_>, readable: &Readable, shape: &[u64], aim
         array: display_path(&selection.array.path),
         shape: comma_list(shape),
         size: format_bytes(bytes(shape, item_bytes)),
-        suggestion: better(selection, readable, aim),
+        suggestion: better(selection, source, aim),
     })
 }
 
 /// A layout that keeps one axis whole, of those asked for if possible, and is within the limit.
-fn better(selection: &Selection<'_>, readable: &Readable, aim: u64) -> String {
+fn better(selection: &Selection<'_>, source: &SourceArray, aim: u64) -> String {
     let array = selection.array;
-    let item_bytes = readable.source.item_bytes;
+    let item_bytes = source.item_bytes;
     let fits =
         |axis: &usize| array.shape.get(*axis).is_some_and(|length| bytes(&[*length], item_bytes) <= CHUNK_LIMIT_BYTES);
     let length = |axis: &usize| array.shape.get(*axis).copied();
@@ -148,7 +152,7 @@ fn better(selection: &Selection<'_>, readable: &Readable, aim: u64) -> String {
     let axis = candidates().filter(asked).max_by_key(length).or_else(|| candidates().max_by_key(length));
     let wishes: Vec<Length> =
         (0..array.shape.len()).map(|other| if Some(other) == axis { Length::Full } else { Length::Auto }).collect();
-    let shape = wish_alone(array, readable, &wishes, aim);
+    let shape = wish_alone(array, source, &wishes, aim);
     if bytes(&shape, item_bytes) > CHUNK_LIMIT_BYTES {
         return "Give a smaller --chunk-size".to_owned();
     }
@@ -161,7 +165,7 @@ fn better(selection: &Selection<'_>, readable: &Readable, aim: u64) -> String {
 
 fn shard_shape(
     array: &ArrayNode,
-    readable: &Readable,
+    source: &SourceArray,
     wishes: &[Length],
     chunk_shape: &[u64],
 ) -> Result<Vec<u64>, LayoutError> {
@@ -172,7 +176,7 @@ fn shard_shape(
         let in_chunks = |length: u64| length.div_ceil(*chunk).saturating_mul(*chunk);
         shard.push(match wishes.get(axis) {
             Some(Length::Full) => in_chunks(full),
-            Some(Length::Source) => in_chunks(readable.source.file_shape.get(axis).copied().unwrap_or(1)),
+            Some(Length::Source) => in_chunks(source.file_shape.get(axis).copied().unwrap_or(1)),
             Some(Length::Auto) => {
                 open.push((axis, full.div_ceil(*chunk)));
                 *chunk
@@ -196,7 +200,7 @@ fn shard_shape(
             *length = length.saturating_mul(n_chunks);
         }
     }
-    if bytes(&shard, readable.source.item_bytes) > 1 << 62 {
+    if bytes(&shard, source.item_bytes) > 1 << 62 {
         return Err(LayoutError::ShardTooLarge { array: display_path(&array.path), shape: comma_list(&shard) });
     }
     Ok(shard)

@@ -65,18 +65,55 @@ pub struct Chain {
 /// # Errors
 /// One line that names the codec which cannot be decoded.
 pub fn classify(codecs: &[Value<'_>], file_shape: &[u64], elements: Elements<'_>) -> Result<Chain, String> {
-    let (codecs_of_leaf, leaf_shape, sharding) = match codecs {
-        [only] if only.extension_name().as_deref() == Some("sharding_indexed") => {
-            let shard = sharding::read(only, file_shape)?;
-            (shard.codecs, shard.chunk_shape, Some(shard.sharding))
-        }
-        _ => (codecs, file_shape.to_vec(), None),
-    };
+    let Leaf { codecs: codecs_of_leaf, shape: leaf_shape, sharding } = leaf(codecs, file_shape)?;
     let (encoding, endian) = match linear(codecs_of_leaf, &leaf_shape, elements) {
         Some(linear) => linear,
         None => opaque(codecs_of_leaf, &leaf_shape, elements)?,
     };
     Ok(Chain { encoding, sharding, leaf_shape, endian })
+}
+
+/// The codec that turns elements of any length into bytes.
+pub fn variable_codec(is_text: bool) -> &'static str {
+    if is_text { "vlen-utf8" } else { "vlen-bytes" }
+}
+
+/// The same for elements of any length.
+///
+/// # Errors
+/// One line that names the codec which cannot be decoded.
+pub fn classify_variable(codecs: &[Value<'_>], file_shape: &[u64], is_text: bool) -> Result<Chain, String> {
+    let Leaf { codecs, shape: leaf_shape, sharding } = leaf(codecs, file_shape)?;
+    let mut order: Vec<usize> = (0..leaf_shape.len()).collect();
+    let mut rest = codecs.iter();
+    for codec in rest.by_ref() {
+        if array_codecs::is_named(codec, &[variable_codec(is_text)]) {
+            let bytes_to_bytes = rest.map(|codec| byte_codecs::normalise(codec, 1)).collect::<Result<_, _>>()?;
+            let encoding = Encoding::Variable { order, bytes_to_bytes, is_text };
+            return Ok(Chain { encoding, sharding, leaf_shape, endian: None });
+        }
+        let axes = array_codecs::read_transpose(codec, order.len())?;
+        order = axes.iter().filter_map(|axis| order.get(*axis).copied()).collect();
+    }
+    Err("no codec turns the array into bytes".to_owned())
+}
+
+/// The leaves of an array.
+struct Leaf<'v, 't> {
+    codecs: &'v [Value<'t>],
+    shape: Vec<u64>,
+    /// The shards that they lie in.
+    sharding: Option<Sharding>,
+}
+
+fn leaf<'v, 't>(codecs: &'v [Value<'t>], file_shape: &[u64]) -> Result<Leaf<'v, 't>, String> {
+    match codecs {
+        [only] if only.extension_name().as_deref() == Some("sharding_indexed") => {
+            let shard = sharding::read(only, file_shape)?;
+            Ok(Leaf { codecs: shard.codecs, shape: shard.chunk_shape, sharding: Some(shard.sharding) })
+        }
+        _ => Ok(Leaf { codecs, shape: file_shape.to_vec(), sharding: None }),
+    }
 }
 
 /// The chain as transposes, `bytes`, and codecs on bytes, if it is that.

@@ -39,6 +39,13 @@ struct Chunks<'a> {
     n_bytes: u64,
 }
 
+impl Chunks<'_> {
+    /// Bytes per element, as codecs should know it; 0 where elements have no one size.
+    fn type_bytes(self) -> usize {
+        if self.source.is_variable() { 0 } else { self.source.item_bytes }
+    }
+}
+
 /// The copy of `hierarchy` through `layout`, its chunks encoded as `codecs` (each `--codecs SPEC`) say, else as the
 /// source's.
 ///
@@ -54,7 +61,7 @@ pub fn project_copy(hierarchy: &Hierarchy, layout: &Layout, codecs: &[String]) -
         let key_encoding = array.source.key_encoding;
         let documents = ChunkDocuments {
             key_encoding: key_document(key_encoding),
-            codecs: codec_documents(&encoding, &rechunked.readable.virtual_codec),
+            codecs: codec_documents(&encoding, rechunked.serializer),
             index_codecs: INDEX_CODECS,
         };
         copied.push(CopiedArray { array, key_encoding, encoding });
@@ -69,7 +76,7 @@ fn encoding(rechunked: &Rechunked<'_>, specs: &Specs, notices: &mut Vec<String>)
     let item_bytes = source.item_bytes as u64;
     let chunks = Chunks {
         source,
-        endian: endian_of(&rechunked.readable.virtual_codec),
+        endian: endian_of(rechunked.serializer),
         n_bytes: rechunked.array.chunk_shape.iter().fold(item_bytes, |n, length| n.saturating_mul(*length)),
     };
     match specs.wish(&source.path) {

@@ -23,6 +23,15 @@ pub fn parse(value: &Value<'_>, data_type: &DataType) -> Result<Vec<u8>, String>
     }
 }
 
+/// The fill value of elements of any length.
+///
+/// # Errors
+/// One line that names the value, when it is no string, or not spelled as bytes are.
+pub fn of_any_length(value: &Value<'_>, is_text: bool) -> Result<Vec<u8>, String> {
+    let fill = if is_text { value.string().map(String::into_bytes) } else { bytes(value) };
+    fill.ok_or_else(|| format!("fill value {} is no {}", value.brief(), if is_text { "string" } else { "bytes" }))
+}
+
 fn push(value: &Value<'_>, data_type: &DataType, item: &mut Vec<u8>) -> Option<()> {
     match &data_type.layout {
         ItemLayout::Bool => match value.kind {

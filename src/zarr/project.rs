@@ -4,7 +4,7 @@ mod documents;
 
 use std::collections::BTreeMap;
 
-use super::array::{self, ArrayNode, Readable};
+use super::array::{self, ArrayNode};
 use super::chunking;
 use super::consolidated::ShownNode;
 use super::hierarchy::{Hierarchy, NodeDocs};
@@ -29,14 +29,17 @@ pub(super) struct Product {
     name: &'static str,
     /// What becomes of an array that is not rechunked.
     shown: &'static str,
+    /// Elements of any length can be rechunked.
+    has_strings: bool,
 }
 
-pub(super) const VIEW: Product = Product { name: "the view", shown: "shown" };
-pub(super) const COPY: Product = Product { name: "the copy", shown: "copied" };
+pub(super) const VIEW: Product = Product { name: "the view", shown: "shown", has_strings: false };
+pub(super) const COPY: Product = Product { name: "the copy", shown: "copied", has_strings: true };
 
 /// An array that is to be rechunked.
 pub(super) struct Rechunked<'a> {
-    pub(super) readable: &'a Readable,
+    /// The document of the codec that turns its elements into bytes.
+    pub(super) serializer: &'a str,
     pub(super) array: &'a VirtualArray,
     /// The source's document, as one of v3.
     pub(super) text: &'a str,
@@ -168,7 +171,7 @@ pub fn project(hierarchy: &Hierarchy, layout: &Layout) -> Result<Projection, Lay
     project_nodes(read_nodes(hierarchy)?, layout, |rechunked| {
         Ok(ChunkDocuments {
             key_encoding: CHUNK_KEY_ENCODING.to_owned(),
-            codecs: rechunked.readable.virtual_codec.clone(),
+            codecs: rechunked.serializer.to_owned(),
             index_codecs: INDEX_CODECS,
         })
     })
@@ -182,7 +185,7 @@ pub(super) fn project_nodes(
 ) -> Result<Projection, LayoutError> {
     let Nodes { arrays: nodes, mut shown, converted, left_out, mut warnings, product } = nodes;
     check_left_out(&left_out, layout)?;
-    let mut selected = select::select(&nodes, layout)?;
+    let mut selected = select::select(&nodes, layout, product.has_strings)?;
     drop_unreadable_shards(&mut selected, product, &mut warnings);
     let arrays = chunking::resolve(&selected.rechunked, layout.chunk_size_bytes)?;
     let mut written: BTreeMap<String, String> = BTreeMap::new();
@@ -192,10 +195,10 @@ pub(super) fn project_nodes(
     let stale = documents::stale_copies(&shown, product, &mut warnings);
     for (selection, array) in selected.rechunked.iter().zip(&arrays) {
         let path = &selection.array.path;
-        let (Some(node), Ok(readable)) = (shown.get_mut(path), &selection.array.readable) else {
+        let (Some(node), Ok((_, serializer))) = (shown.get_mut(path), selection.array.cut(true)) else {
             continue;
         };
-        let says = describe(&Rechunked { readable, array, text: &node.text })?;
+        let says = describe(&Rechunked { serializer, array, text: &node.text })?;
         let text = documents::array_document(&node.text, array, &says);
         node.text = text.map_err(|error| LayoutError::json(path, &error))?;
         written.insert(path.clone(), node.text.clone());

@@ -111,8 +111,13 @@ impl Wishes {
     }
 }
 
-/// Sorts the arrays of a store by what the layout wants of them.
-pub(super) fn select<'a>(arrays: &'a [ArrayNode], layout: &Layout) -> Result<Selected<'a>, LayoutError> {
+/// Sorts the arrays of a store by what the layout wants of them; `has_strings` tells whether those with elements of any
+/// length can be rechunked.
+pub(super) fn select<'a>(
+    arrays: &'a [ArrayNode],
+    layout: &Layout,
+    has_strings: bool,
+) -> Result<Selected<'a>, LayoutError> {
     let wishes = Wishes::read(layout)?;
     if wishes.along.is_none() && wishes.chunks.is_empty() && wishes.shards.is_empty() {
         return Err(LayoutError::NoLayout { known: dimensions(arrays), suggestion: suggestion(arrays) });
@@ -124,13 +129,13 @@ pub(super) fn select<'a>(arrays: &'a [ArrayNode], layout: &Layout) -> Result<Sel
         let Some(selection) = wishes.for_array(array)? else {
             continue;
         };
-        match &array.readable {
+        match array.cut(has_strings) {
             Ok(_) => selected.rechunked.push(selection),
             Err(reason) if wishes.names(array) => {
                 let array = display_path(&array.path);
-                return Err(LayoutError::CannotRechunk { array, reason: reason.clone() });
+                return Err(LayoutError::CannotRechunk { array, reason: reason.to_owned() });
             }
-            Err(reason) => selected.refused.push((array, reason.clone())),
+            Err(reason) => selected.refused.push((array, reason.to_owned())),
         }
     }
     if selected.rechunked.is_empty() {

@@ -20,6 +20,24 @@ pub fn pair(data_type: &DataType, left: &[u8], right: &[u8]) -> (String, String)
     (byte(left), byte(right))
 }
 
+/// Two elements of any length that differ, so that the texts differ too.
+pub fn pair_of_any_length(is_text: bool, left: &[u8], right: &[u8]) -> (String, String) {
+    let shown = |item: &[u8]| match std::str::from_utf8(item) {
+        Ok(text) if is_text => quoted(text),
+        _ => bytes(item),
+    };
+    let (l, r) = (shown(left), shown(right));
+    if l != r {
+        return (l, r);
+    }
+    let at = left.iter().zip(right).take_while(|(l, r)| l == r).count();
+    let side = |item: &[u8]| match item.get(at) {
+        Some(byte) => format!("{} bytes, 0x{byte:02x} at its byte {at}", item.len()),
+        None => format!("{} bytes", item.len()),
+    };
+    (side(left), side(right))
+}
+
 /// A little-endian element: numbers in the fewest digits that tell them from any other, what has no number as bytes.
 pub fn element(data_type: &DataType, item: &[u8]) -> String {
     match &data_type.layout {
@@ -86,8 +104,12 @@ fn text(item: &[u8]) -> Option<String> {
     let points = item.as_chunks::<4>().0.iter().map(|point| u32::from_le_bytes(*point));
     let mut text: String = points.map(char::from_u32).collect::<Option<_>>()?;
     text.truncate(text.trim_end_matches('\0').len());
-    let more = if text.chars().count() > MOST_BYTES { "..." } else { "" };
-    Some(format!("{:?}{more}", text.chars().take(MOST_BYTES).collect::<String>()))
+    Some(quoted(&text))
+}
+
+fn quoted(text: &str) -> String {
+    let more = if text.chars().nth(MOST_BYTES).is_some() { "..." } else { "" };
+    format!("{:?}{more}", text.chars().take(MOST_BYTES).collect::<String>())
 }
 
 /// As one number, its most significant digits first.
@@ -134,6 +156,16 @@ mod tests {
         assert_eq!(element(&read(fields), &[1, 0, 0]), "{a: 1, b: false}");
         let time = r#"{"name": "numpy.datetime64", "configuration": {"unit": "ns", "scale_factor": 1}}"#;
         assert_eq!(element(&read(time), &7i64.to_le_bytes()), "7");
+    }
+
+    #[test]
+    fn elements_of_any_length_are_shown_as_what_they_are() {
+        let told = |is_text, left: &str, right: &str| pair_of_any_length(is_text, left.as_bytes(), right.as_bytes());
+        assert_eq!(told(true, "a\"b", ""), (r#""a\"b""#.to_owned(), r#""""#.to_owned()));
+        assert_eq!(told(false, "ab", ""), ("0x6162".to_owned(), "0x".to_owned()));
+        let long = "x".repeat(100);
+        let expected = ("100 bytes".to_owned(), "101 bytes, 0x79 at its byte 100".to_owned());
+        assert_eq!(told(true, &long, &format!("{long}y")), expected);
     }
 
     #[test]

@@ -56,6 +56,16 @@ pub enum Encoding {
         /// Codec documents that zarrs accepts, in encoding order.
         codecs: Vec<String>,
     },
+    /// Zero or more transposes, `vlen-utf8` or `vlen-bytes`, then bytes-to-bytes codecs: elements of any length, laid out
+    /// in C order over the axes `order`. Only copies read these: decoded leaves differ in size.
+    Variable {
+        /// As in [`Encoding::Linear`].
+        order: Vec<usize>,
+        /// As in [`Encoding::Linear`].
+        bytes_to_bytes: Vec<String>,
+        /// Elements are UTF-8, else just bytes.
+        is_text: bool,
+    },
 }
 
 /// How the shards of a sharded source are read.
@@ -80,7 +90,7 @@ pub struct SourceArray {
     pub leaf_shape: Vec<u64>,
     /// Chunk key encoding of the files.
     pub key_encoding: KeyEncoding,
-    /// Bytes per element.
+    /// Bytes per element; a guess where they are of any length.
     pub item_bytes: usize,
     /// One element of fill value, in the byte order of the virtual chunks.
     pub fill: Vec<u8>,
@@ -94,9 +104,19 @@ impl SourceArray {
     /// The axes of the array in the order in which a leaf's elements are encoded, slowest first.
     pub fn order(&self) -> Vec<usize> {
         match &self.encoding {
-            Encoding::Linear { order, .. } => order.clone(),
+            Encoding::Linear { order, .. } | Encoding::Variable { order, .. } => order.clone(),
             Encoding::Opaque { .. } => (0..self.shape.len()).collect(),
         }
+    }
+
+    /// Elements are UTF-8 of any length.
+    pub fn is_text(&self) -> bool {
+        matches!(self.encoding, Encoding::Variable { is_text: true, .. })
+    }
+
+    /// Elements are of any length.
+    pub fn is_variable(&self) -> bool {
+        matches!(self.encoding, Encoding::Variable { .. })
     }
 }
 

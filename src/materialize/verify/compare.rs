@@ -129,6 +129,17 @@ pub(super) struct Tally {
     pub(super) n_unread: u64,
 }
 
+impl Tally {
+    /// Keeps the first differences of those known and `more`.
+    pub(super) fn tell(&mut self, more: Vec<Unequal>) {
+        if !more.is_empty() {
+            self.first.extend(more);
+            self.first.sort_unstable();
+            self.first.truncate(MOST_TOLD);
+        }
+    }
+}
+
 impl Compare<'_> {
     /// Compares `unit`; without its bytes it is all fill value.
     fn compare(&self, unit: u64, bytes: Option<&[u8]>) {
@@ -199,11 +210,7 @@ impl Compare<'_> {
         let mut tally = lock(&self.tally);
         tally.elements += region.n_elems();
         tally.differences += found.count;
-        if !found.first.is_empty() {
-            tally.first.extend(found.first);
-            tally.first.sort_unstable();
-            tally.first.truncate(MOST_TOLD);
-        }
+        tally.tell(found.first);
     }
 
     fn note_unread(&self, error: &SourceError) {

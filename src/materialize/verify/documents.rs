@@ -113,6 +113,10 @@ fn fill_difference(ours: Described<'_>, theirs: Described<'_>) -> Option<(String
         let (ours_fill, theirs_fill) = (little(ours), little(theirs));
         return (ours_fill != theirs_fill).then(|| show::pair(&ours.data_type, &ours_fill, &theirs_fill));
     }
+    if let (Some(Ok(ours)), Some(Ok(theirs))) = (&ours.node.strings, &theirs.node.strings) {
+        let (left, right) = (&ours.source.fill, &theirs.source.fill);
+        return (left != right).then(|| show::pair_of_any_length(ours.source.is_text(), left, right));
+    }
     let (ours, theirs) = (ours.document.get("fill_value"), theirs.document.get("fill_value"));
     let is_equal = match (ours, theirs) {
         (Some(ours), Some(theirs)) => same(ours, theirs),

@@ -6,7 +6,7 @@ use crate::materialize::CopyError;
 use crate::source::hierarchy;
 use crate::zarr::array::ArrayNode;
 use crate::zarr::json::{self, Value};
-use crate::zarr::{Hierarchy, NodeDocs, Nodes, Readable, read_nodes};
+use crate::zarr::{Hierarchy, NodeDocs, Nodes, Readable, SourceArray, read_nodes};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ pub(super) struct Pair {
 pub(super) enum How {
     /// Element by element. Where codecs turn out to be none that we can have, as files.
     Elements(Box<[Readable; 2]>),
+    /// Likewise, where elements are of any length.
+    Strings(Box<[SourceArray; 2]>),
     /// File by file; the number of elements.
     Files(u64),
     /// Not at all: it is known to differ, or why it cannot be is said.
@@ -134,11 +136,21 @@ fn pair(source: &Store, target: &Store, mut found: ArrayComparison) -> Result<Pa
         }
         how = match (&ours.node.readable, &theirs.node.readable) {
             (Ok(ours), Ok(theirs)) => How::Elements(Box::new([ours.clone(), theirs.clone()])),
-            (Err(why), _) | (_, Err(why)) => match as_files(ours_document, theirs_document, &ours.node.shape) {
-                Ok(files) => files,
-                Err(differing) => {
-                    found.error = Some(incomparable(why, differing));
-                    How::Not
+            (Err(why), _) | (_, Err(why)) => match (&ours.node.strings, &theirs.node.strings) {
+                (Some(Ok(ours)), Some(Ok(theirs))) => {
+                    How::Strings(Box::new([ours.source.clone(), theirs.source.clone()]))
+                }
+                (ours_strings, theirs_strings) => {
+                    match as_files(ours_document, theirs_document, &ours.node.shape) {
+                        Ok(files) => files,
+                        Err(differing) => {
+                            // Of strings, what keeps even copies from reading them.
+                            let of_strings = [ours_strings, theirs_strings];
+                            let of_strings = of_strings.into_iter().flatten().find_map(|read| read.as_ref().err());
+                            found.error = Some(incomparable(of_strings.unwrap_or(why), differing));
+                            How::Not
+                        }
+                    }
                 }
             },
         };

@@ -60,3 +60,30 @@ fn what_cannot_be_rechunked_says_why() {
     );
     assert_eq!(read_changed("\"object\", ", "").unwrap_err(), "it has 2 axes and 1 dimension names");
 }
+
+#[test]
+fn arrays_of_strings_are_read_for_copies_alone() {
+    let read_as = |data_type: &str, fill_value: &str, codecs: &str| {
+        let text = TEXT.replace("\"float32\"", &format!("{data_type:?}")).replace("1.0", fill_value);
+        let text = text.replace(r#"[{"name": "bytes", "configuration": {"endian": "big"}}]"#, codecs);
+        let node = read("a", &json::parse(&text).unwrap()).unwrap();
+        assert!(node.readable.is_err());
+        node.strings.unwrap()
+    };
+    let turned = r#"[{"name": "transpose", "configuration": {"order": [1, 0]}}, "vlen-utf8", "crc32c"]"#;
+    let strings = read_as("string", "\"\u{3bb}\"", turned).unwrap();
+    assert_eq!(strings.codec, r#"{"name": "vlen-utf8"}"#);
+    assert_eq!((strings.source.fill.as_slice(), strings.source.order()), ("\u{3bb}".as_bytes(), vec![1, 0]));
+    let bytes = read_as("variable_length_bytes", "\"/wA=\"", "[\"vlen-bytes\"]").unwrap();
+    assert_eq!((bytes.codec.as_str(), bytes.source.fill), (r#"{"name": "vlen-bytes"}"#, vec![0xff, 0]));
+    for (data_type, fill_value, codecs, reason) in [
+        ("string", "null", "[\"vlen-utf8\"]", "fill value null is no string"),
+        ("bytes", "\"?\"", "[\"vlen-bytes\"]", "fill value \"?\" is no bytes"),
+        ("string", "\"\"", "[\"vlen-bytes\"]", "codec vlen-bytes is not supported"),
+        ("string", "\"\"", "[\"vlen-utf8\", \"mystery\"]", "codec mystery is not supported"),
+        ("string", "\"\"", "[]", "no codec turns the array into bytes"),
+    ] {
+        assert_eq!(read_as(data_type, fill_value, codecs).unwrap_err(), reason);
+    }
+    assert_eq!(read_changed("", "").unwrap().strings, None);
+}

@@ -101,6 +101,14 @@ fn keeps_type(codec: &Value<'_>) -> bool {
     spelled("astype").is_none_or(|astype| spelled("dtype").is_some_and(|dtype| dtype == astype))
 }
 
+/// Reads a transpose, the only codec on arrays that elements of any length can have.
+pub(super) fn read_transpose(codec: &Value<'_>, rank: usize) -> Result<Vec<usize>, String> {
+    match name(codec)?.as_str() {
+        "transpose" => transpose_order(codec, rank),
+        name => Err(format!("codec {name} is not supported")),
+    }
+}
+
 fn transpose_order(codec: &Value<'_>, rank: usize) -> Result<Vec<usize>, String> {
     let order = codec.configured("order");
     let order: Option<Vec<usize>> = match order.and_then(Value::string).as_deref() {

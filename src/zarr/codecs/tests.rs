@@ -33,6 +33,7 @@ fn build(chain: &Chain, item_bytes: usize) {
             codecs.extend(bytes_to_bytes.iter().filter(|codec| !codec.contains("lz4\",\"conf")).cloned());
             (format!("\"r{}\"", 8 * item_bytes), format!("{:?}", vec![0; item_bytes]), codecs)
         }
+        Encoding::Variable { .. } => panic!("elements of any length"),
     };
     let mut lists = vec![(data_type, fill, codecs)];
     if let Some(sharding) = &chain.sharding {

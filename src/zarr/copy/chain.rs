@@ -94,7 +94,7 @@ impl Chain {
             let problem = format!("a chunk of {} is {size}, more than blosc takes", array());
             return Err(Problem::new(problem, "use zstd, or give smaller --chunks"));
         }
-        let bytes_to_bytes = self.codecs.iter().map(|codec| codec.document(source.item_bytes)).collect();
+        let bytes_to_bytes = self.codecs.iter().map(|codec| codec.document(chunks.type_bytes())).collect();
         Ok(ChunkEncoding { order, bytes_to_bytes })
     }
 }

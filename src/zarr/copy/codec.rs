@@ -46,7 +46,7 @@ impl Codec {
         Codec::Blosc { cname, level, shuffle, type_bytes: None, block_bytes: 0 }
     }
 
-    /// Its document, for elements of `item_bytes`.
+    /// Its document, for elements of `item_bytes`; 0 where they have no one size.
     pub(super) fn document(&self, item_bytes: usize) -> String {
         match self {
             Codec::Blosc { cname, level, shuffle, type_bytes, block_bytes } => {
@@ -54,7 +54,7 @@ impl Codec {
                     // Bytes of one element cannot be sorted, its bits can: what zarr-python and numcodecs choose.
                     1 => "bitshuffle",
                     2..=255 => "shuffle",
-                    // Blosc cannot say how long these are.
+                    // Blosc cannot say how long these are, or nobody can.
                     _ => "noshuffle",
                 });
                 let type_bytes = type_bytes.unwrap_or(item_bytes.clamp(1, 255) as i128);

@@ -22,7 +22,9 @@ pub(super) fn encoding(chunks: Chunks<'_>, list: &[Value<'_>], notices: &mut Vec
         notices.push(format!("{array}: filter numcodecs.quantize is left out: its values are kept as they are"));
     }
     let (order, kept) = match &chunks.source.encoding {
-        Encoding::Linear { order, bytes_to_bytes } => (order.clone(), keep_all(bytes_to_bytes, chunks)),
+        Encoding::Linear { order, bytes_to_bytes } | Encoding::Variable { order, bytes_to_bytes, .. } => {
+            (order.clone(), keep_all(bytes_to_bytes, chunks))
+        }
         Encoding::Opaque { .. } => (identity(chunks.source), Err(of_opaque(&names))),
     };
     let bytes_to_bytes = match kept {
@@ -34,7 +36,7 @@ pub(super) fn encoding(chunks: Chunks<'_>, list: &[Value<'_>], notices: &mut Vec
         }
         Err(reason) => {
             notices.push(format!("{array}: {reason}; its chunks are compressed with zstd, level 3"));
-            vec![codec::DEFAULT.document(chunks.source.item_bytes)]
+            vec![codec::DEFAULT.document(chunks.type_bytes())]
         }
     };
     ChunkEncoding { order, bytes_to_bytes }
@@ -65,7 +67,7 @@ fn keep_all(documents: &[String], chunks: Chunks<'_>) -> Result<Kept, String> {
             "numcodecs.zlib" => {
                 let level = codec.configured("level").and_then(Value::as_integer).unwrap_or(1);
                 kept.gzip_level = Some(level);
-                Codec::Gzip { level }.document(chunks.source.item_bytes)
+                Codec::Gzip { level }.document(chunks.type_bytes())
             }
             name => return Err(unread(name)),
         });

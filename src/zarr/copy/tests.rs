@@ -232,10 +232,31 @@ fn chunks_that_blosc_cannot_take_are_seen_before_anything_is_written() {
 fn what_is_not_rechunked_is_said_to_be_copied() {
     let hierarchy = store(&[
         ("a", array("int16", LITTLE)),
-        ("names", array("string", "\"vlen-utf8\"").replace("\"fill_value\": 0", "\"fill_value\": \"\"")),
+        ("names", array("string", "\"bytes\"").replace("\"fill_value\": 0", "\"fill_value\": \"\"")),
     ]);
     assert_eq!(
         copy(&hierarchy, None, &[]).unwrap().projection.warnings,
-        ["names: copied as it is: it cannot be rechunked: data type string has elements of variable length"]
+        ["names: copied as it is: it cannot be rechunked: codec bytes is not supported"]
     );
+}
+
+#[test]
+fn strings_are_cut_and_encoded_as_other_arrays_are() {
+    let strings = |codecs: &str| array("string", codecs).replace("\"fill_value\": 0", "\"fill_value\": \"-\"");
+    let vlen = r#"{"name": "vlen-utf8", "configuration": {}}"#;
+    let hierarchy = store(&[("", strings(&format!("{vlen}, {ZSTD}")))]);
+    let kept = copy(&hierarchy, None, &[]).unwrap();
+    let [copied] = kept.copied.as_slice() else { panic!("{kept:?}") };
+    assert_eq!((copied.array.source.fill.as_slice(), copied.array.chunk_shape.as_slice()), (&b"-"[..], &[15, 8][..]));
+    assert!(copied.array.source.is_text());
+    let text = &kept.projection.documents[""];
+    assert!(text.contains(&format!(r#""codecs": [{{"name": "vlen-utf8"}}, {ZSTD}]"#)), "{text}");
+    let blosc = copy(&hierarchy, Some("x=30"), &["blosc"]).unwrap();
+    let text = &blosc.projection.documents[""];
+    assert!(text.contains(r#""shuffle":"noshuffle","typesize":1"#) && text.contains(INDEX), "{text}");
+    let bytes = copy(&store(&[("", array("bytes", "\"vlen-bytes\""))]), None, &[]).unwrap();
+    assert!(bytes.projection.documents[""].contains(r#""codecs": [{"name": "vlen-bytes"}]"#));
+    // A view has chunks of a fixed size only.
+    let error = project::project(&hierarchy, &layout(None)).unwrap_err().to_string();
+    assert!(error.contains("variable length"), "{error}");
 }
