@@ -27,7 +27,7 @@ from copies import (
 )
 from support import BINARY
 
-N_KILLS = int(os.environ.get("RECHUNKFS_KILLS", 12))
+N_KILLS = int(os.environ.get("RECHUNKFS_KILLS", 20))
 
 
 @pytest.fixture(scope="module")
