@@ -9,7 +9,7 @@ use super::journal::{self, Commit, Header, Journal, Spool};
 use super::passed::{self, Passage};
 use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
-use super::site::{self, Permission, Site};
+use super::site::{self, Claimed, Permission, Site};
 use super::spool::{Filling, SpoolFile};
 use super::strings::{self, StringsCopy};
 use super::verify::{Comparison, VerifyOptions, verify_but};
@@ -47,7 +47,12 @@ pub fn copy(
     counters: &Arc<Counters>,
 ) -> Result<Outcome, CopyError> {
     let permission = Permission { overwrite: options.overwrite, resume: options.resume };
-    let (site, is_resumed) = Site::claim(&options.source, &options.target, permission)?;
+    let (site, is_resumed) = match Site::claim(&options.source, &options.target, permission)? {
+        Claimed::Site(site, is_resumed) => (site, is_resumed),
+        Claimed::Complete => {
+            return Ok(Outcome { is_resumed: true, failures: Vec::new(), incomplete: None, comparison: None });
+        }
+    };
     let CopyProjection { projection, copied, .. } = projection;
     let prepare = || -> Result<_, CopyError> {
         let arrays = copied

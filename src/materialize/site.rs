@@ -27,6 +27,15 @@ pub(super) struct Site {
     _lock: File,
 }
 
+/// What was found at a place.
+#[derive(Debug)]
+pub(super) enum Claimed {
+    /// It is ours; `true` where an unfinished copy is there that is to be resumed.
+    Site(Site, bool),
+    /// The copy that is to be resumed is complete, and at the target.
+    Complete,
+}
+
 /// What may be done with what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Permission {
@@ -35,9 +44,8 @@ pub(super) struct Permission {
 }
 
 impl Site {
-    /// Takes the place of `target`; the source lies at `source` (canonical). `true` where an unfinished copy is there
-    /// that is to be resumed.
-    pub(super) fn claim(source: &Path, target: &Path, permission: Permission) -> Result<(Self, bool), CopyError> {
+    /// Takes the place of `target`; the source lies at `source` (canonical).
+    pub(super) fn claim(source: &Path, target: &Path, permission: Permission) -> Result<Claimed, CopyError> {
         let (parent, name) = resolve(target)?;
         let target = parent.join(&name);
         let resolved = target.canonicalize().unwrap_or_else(|_| target.clone());
@@ -46,13 +54,24 @@ impl Site {
                 return Err(CopyError::Nested { inner: inner.to_owned(), outer: outer.to_owned() });
             }
         }
-        check_target(&target, permission.overwrite)?;
         let partial = partial_of(&target);
-        let lock = lock(&partial)?;
-        let site = Site { target, partial, _lock: lock };
+        if !partial.exists() {
+            check_target(&target, permission.overwrite)?;
+        }
+        let site = Site { target, _lock: lock(&partial)?, partial };
         if site.is_published() {
             // A run was ended while it cleared away what it had replaced.
+            if permission.resume {
+                site.clear_away()?;
+                return Ok(Claimed::Complete);
+            }
             site.clear()?;
+        }
+        if let Err(error) = check_target(&site.target, permission.overwrite) {
+            if !site.journal().exists() {
+                site.abandon();
+            }
+            return Err(error);
         }
         let begun = site.journal().exists();
         if begun && !permission.resume && !permission.overwrite {
@@ -62,7 +81,7 @@ impl Site {
         if !resume {
             site.clear()?;
         }
-        Ok((site, resume))
+        Ok(Claimed::Site(site, resume))
     }
 
     /// The store that comes into being.
@@ -226,7 +245,10 @@ mod tests {
     use super::*;
 
     fn claim(folder: &Path, overwrite: bool, resume: bool) -> Result<(Site, bool), CopyError> {
-        Site::claim(&folder.join("source"), &folder.join("target"), Permission { overwrite, resume })
+        match Site::claim(&folder.join("source"), &folder.join("target"), Permission { overwrite, resume })? {
+            Claimed::Site(site, resume) => Ok((site, resume)),
+            Claimed::Complete => panic!("it is complete"),
+        }
     }
 
     fn file(path: &Path, text: &str) {
@@ -249,10 +271,19 @@ mod tests {
         assert_eq!(fs::read_to_string(&document).expect("there"), "new");
         // Killed here: the journal is there, and beside it the old store.
         drop(site);
-        let (site, resume) = claim(folder, true, true).expect("claimed");
-        assert!(!resume && !site.store().join("zarr.json").exists());
+        let partial = partial_of(&folder.join("target"));
+        assert_eq!(fs::read_to_string(partial.join("store/zarr.json")).expect("there"), "old");
+        assert!(matches!(claim(folder, false, false), Err(CopyError::TargetExists(_))));
         assert_eq!(fs::read_to_string(&document).expect("there"), "new");
-        site.abandon();
+        let (site, _) = claim(folder, true, false).expect("claimed");
+        file(&site.store().join("zarr.json"), "newer");
+        file(&site.journal(), "whatever");
+        site.publish().expect("published");
+        drop(site);
+        let permission = Permission { overwrite: true, resume: true };
+        let again = Site::claim(&folder.join("source"), &folder.join("target"), permission).expect("claimed");
+        assert!(matches!(again, Claimed::Complete));
+        assert_eq!(fs::read_to_string(&document).expect("there"), "newer");
         assert_eq!(fs::read_dir(folder).expect("a folder").count(), 1);
     }
 

@@ -280,10 +280,10 @@ def test_verify_compares_stores_of_the_same_chunks_element_by_element(tmp_path):
 
 
 def test_a_killed_copy_goes_on_to_the_same_result(tmp_path):
-    values = words((4000, 60), seed=8)
+    values = words((12_000, 60), seed=8)
     source, target = tmp_path / "s.zarr", tmp_path / "t.zarr"
     group = zarr.create_group(source)
-    array = group.create_array("label", shape=values.shape, chunks=(4000, 4), dtype="string", dimension_names=("object", "epoch"))
+    array = group.create_array("label", shape=values.shape, chunks=(12_000, 4), dtype="string", dimension_names=("object", "epoch"))
     array[...] = values
     flags = ["--chunks", "object=2,epoch=full", "--codecs", "zstd:15", "-j", "2"]
     copy(source, tmp_path / "whole.zarr", *flags)
@@ -299,10 +299,10 @@ def test_a_killed_copy_goes_on_to_the_same_result(tmp_path):
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(tmp_path):
-    values = words((4000, 60), seed=8)
+    values = words((12_000, 60), seed=8)
     source, target = tmp_path / "s.zarr", tmp_path / "t.zarr"
     group = zarr.create_group(source)
-    array = group.create_array("label", shape=values.shape, chunks=(4000, 4), dtype="string", dimension_names=("object", "epoch"))
+    array = group.create_array("label", shape=values.shape, chunks=(12_000, 4), dtype="string", dimension_names=("object", "epoch"))
     array[...] = values
     with copying(source, target, "--chunks", "object=2,epoch=full", "--codecs", "zstd:15", "-j", "2") as process:
         assert wait_for_files(process, target, 200)
