@@ -9,11 +9,12 @@ use super::journal::{self, Commit, Header, Journal, Spool};
 use super::passed::{self, Passage};
 use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
+use super::shards::Shards;
 use super::site::{self, Claimed, Permission, Site};
 use super::spool::{Filling, SpoolFile};
 use super::strings::{self, StringsCopy};
 use super::verify::{Comparison, VerifyOptions, verify_but};
-use super::write::{Writer, WriterParts};
+use super::write::Writer;
 use super::{CopyError, Options, Outcome};
 use crate::source::{Counters, SourceError, Stamp, hierarchy};
 use crate::synthesis::{FromSource, Leaves};
@@ -263,7 +264,7 @@ impl Run<'_> {
         };
         let begun = self.earlier.spools.get(&at);
         let plan = ArrayPlan::new(array, at, means, begun)?;
-        let writer = Writer::new(WriterParts {
+        let writer = Writer {
             at,
             array,
             units: &plan.units,
@@ -272,7 +273,8 @@ impl Run<'_> {
             is_resumed: self.is_resumed,
             commits: &self.commits,
             progress: self.progress,
-        });
+            shards: Shards::new(array, &plan.units),
+        };
         let sweep = |leaves: &dyn Leaves| {
             engine::sweep(Work {
                 array,

@@ -18,39 +18,20 @@ const RUN_OF_CHUNKS: usize = 32;
 /// Writes one array.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
-    at: u32,
-    array: &'a ArrayCopy,
-    units: &'a Pieces,
-    folder: Folder,
-    /// Files that an earlier run has written.
-    done: &'a Done,
-    /// An earlier run may have left files that no commit names.
-    is_resumed: bool,
-    shards: Shards,
-    commits: &'a Commits,
-    progress: &'a Progress,
-}
-
-/// What a writer is made from.
-#[derive(Debug)]
-pub(super) struct WriterParts<'a> {
     pub(super) at: u32,
     pub(super) array: &'a ArrayCopy,
     pub(super) units: &'a Pieces,
     pub(super) folder: Folder,
+    /// Files that an earlier run has written.
     pub(super) done: &'a Done,
+    /// An earlier run may have left files that no commit names.
     pub(super) is_resumed: bool,
+    pub(super) shards: Shards,
     pub(super) commits: &'a Commits,
     pub(super) progress: &'a Progress,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn new(parts: WriterParts<'a>) -> Self {
-        let WriterParts { at, array, units, folder, done, is_resumed, commits, progress } = parts;
-        let shards = Shards::new(array, units);
-        Writer { at, array, units, folder, done, is_resumed, shards, commits, progress }
-    }
-
+impl Writer<'_> {
     /// All of a target file is there, or need not be.
     fn is_done(&self, file: u64, written_bytes: Option<u64>) -> Result<(), CopyError> {
         match written_bytes {
