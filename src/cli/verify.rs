@@ -44,6 +44,7 @@ pub(crate) fn run(config: &VerifyConfig) -> anyhow::Result<ExitCode> {
     let seconds = began.elapsed().as_secs_f64();
     if config.json {
         let mut result = as_json(&comparison);
+        result["summary"] = format!("{}{}", lines(&comparison), total(&comparison, config, seconds)).trim().into();
         result["source"] = config.source.display().to_string().into();
         result["target"] = config.target.display().to_string().into();
         result["seed"] = config.sample.map(|sample| sample.seed).into();
