@@ -197,12 +197,13 @@ def test_ctrl_c_is_the_interpreters_and_not_the_mounts(epochs, tmp_path):
     """As a terminal, or Jupyter, sends it: to the whole group."""
     text = MOUNTED + """
     try:
+        print("ready", flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
         print((view.path / "zarr.json").exists(), flush=True)
     """
     process = script(text, epochs, process_group=0)
-    assert process.stdout.readline()
+    assert process.stdout.readline() and process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "True\n"), err
