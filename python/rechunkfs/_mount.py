@@ -26,8 +26,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from ._arguments import Globs, Lengths, Size, Store, layout, options, store
-from ._command import PATIENCE_SECONDS, Finished, Said, run, start
-from ._errors import RechunkError
+from ._command import PATIENCE_SECONDS, Finished, Said, command_path, start
+from ._errors import RechunkError, failure
 from ._lifeline import Lifeline
 from ._looks import status
 from ._results import MountStatus, PassedArray, ViewArray, build
@@ -156,10 +156,14 @@ def mount(
     )  # fmt: skip
     address = store(source)
     place = _Place(address) if mountpoint is None else _Place.at(store(mountpoint))
+    server = None
     try:
         server = _Server(["mount", address, place.point, *words], place.point)
         return Mount(place, server, server.answer)
     except BaseException:
+        if server:
+            server.let_go()
+            _end(server.process, place.point)
         place.remove()
         raise
 
@@ -267,9 +271,12 @@ def _end(process: subprocess.Popen[str], point: str) -> None:
 
 
 def _detach(point: str) -> None:
-    finished = run(["unmount", point, "--lazy", "--json"])
-    if finished.exit_code and not any("is not mounted" in words for words in finished.said.words):
-        raise finished.error()
+    """Unmounts what is at `point`, if anything is; without a thread, which cannot be had when the interpreter ends."""
+    command = [command_path(), "unmount", point, "--lazy"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True, timeout=PATIENCE_SECONDS)
+    words = done.stderr.strip().removeprefix("rechunkfs: ")
+    if done.returncode and "is not mounted" not in words:
+        raise failure(words, done.returncode)
 
 
 #: What is mounted, and what was and is closed.

@@ -88,10 +88,9 @@ def test_progress_goes_to_whoever_wants_it_and_may_stop_the_copy(large, tmp_path
 
 
 def test_a_bar_of_tqdm_or_none(large, tmp_path, capsys):
-    copy = {"along": "epoch", "codecs": "zstd:12", "threads": 1}
-    rechunkfs.materialize(large, tmp_path / "silent.zarr", **copy, progress=False)
+    rechunkfs.materialize(large, tmp_path / "silent.zarr", along="epoch", progress=False)
     assert capsys.readouterr() == ("", "")
-    rechunkfs.materialize(large, tmp_path / "bar.zarr", **copy)
+    rechunkfs.materialize(large, tmp_path / "bar.zarr", along="epoch")
     out, err = capsys.readouterr()
     assert out == "" and "materialize: 100%" in err and "16.0M/16.0M" in err
 
@@ -99,7 +98,7 @@ def test_a_bar_of_tqdm_or_none(large, tmp_path, capsys):
 def test_without_tqdm_there_are_lines_now_and_then(large, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     monkeypatch.setattr("rechunkfs._bar.LINE_SECONDS", 0)
-    rechunkfs.materialize(large, tmp_path / "copy.zarr", along="epoch", codecs="zstd:12", threads=1)
+    rechunkfs.materialize(large, tmp_path / "copy.zarr", along="epoch")
     out, err = capsys.readouterr()
     assert out == "" and re.search(r"^materialize: \d+% of 0.016 GB", err), err
 
