@@ -107,6 +107,9 @@ pub(crate) struct MountArgs {
     /// Clear a stale mount of ours (its process is gone) that is in the way
     #[arg(long, help_heading = "Mount")]
     pub(crate) replace_stale: bool,
+    /// Stay, and unmount when standard input ends: for a program that is to have the mount as long as it lives
+    #[arg(long, help_heading = "Mount", conflicts_with = "foreground")]
+    pub(crate) until_eof: bool,
     /// One JSON result on stdout
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
@@ -156,6 +159,9 @@ pub(crate) struct MaterializeArgs {
     /// Compare the complete copy with the source before it appears at TARGET, as `verify` does
     #[arg(long, help_heading = "Copy", conflicts_with = "keep_going")]
     pub(crate) verify: bool,
+    /// Stop, as at a signal, when standard input ends: for a program that is to have the copy end with it
+    #[arg(long, help_heading = "Copy")]
+    pub(crate) until_eof: bool,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a half, at most 32 GiB, of what machine, cgroups and
     /// Slurm leave]
     #[arg(long, value_name = "SIZE", help_heading = "Resources")]
@@ -186,6 +192,9 @@ pub(crate) struct VerifyArgs {
     /// Draw the sample that an earlier run drew [default: another one each time]
     #[arg(long, value_name = "S", requires = "sample", help_heading = "Comparison")]
     pub(crate) seed: Option<u64>,
+    /// Stop, as at a signal, when standard input ends: for a program that is to have the comparison end with it
+    #[arg(long, help_heading = "Comparison")]
+    pub(crate) until_eof: bool,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a half, at most 32 GiB, of what machine, cgroups and
     /// Slurm leave]
     #[arg(long, value_name = "SIZE", help_heading = "Resources")]

@@ -63,6 +63,8 @@ pub(crate) struct MountConfig {
 pub(crate) enum Role {
     /// Serves, under the user's eyes.
     Foreground,
+    /// Serves, for a program that started us, as long as that holds our stdin open.
+    Attached,
     /// Starts the daemon, and waits until it answers.
     Launcher,
     /// Serves; started by a launcher.
@@ -91,6 +93,7 @@ pub(crate) struct CopyConfig {
     pub(crate) overwrite: bool,
     pub(crate) keep_going: bool,
     pub(crate) verify: bool,
+    pub(crate) until_eof: bool,
     pub(crate) json: bool,
     pub(crate) log: LogConfig,
 }
@@ -104,6 +107,7 @@ pub(crate) struct VerifyConfig {
     pub(crate) sample: Option<Sample>,
     pub(crate) budget: Budget,
     pub(crate) threads: usize,
+    pub(crate) until_eof: bool,
     pub(crate) json: bool,
     pub(crate) log: LogConfig,
 }
@@ -181,6 +185,7 @@ impl CopyConfig {
             overwrite: args.overwrite,
             keep_going: args.keep_going,
             verify: args.verify,
+            until_eof: args.until_eof,
             json: args.json,
             log: LogConfig::new(args.output)?,
         })
@@ -197,6 +202,7 @@ impl VerifyConfig {
             sample: args.sample.map(|chunks| Sample { chunks, seed: args.seed.unwrap_or_else(any_seed) }),
             budget: Budget::settle(args.memory, memory::Default::ALONE)?,
             threads: args.threads.map_or_else(default_threads, usize::from),
+            until_eof: args.until_eof,
             json: args.json,
             log: LogConfig::new(args.output)?,
         })
@@ -225,10 +231,11 @@ impl MountConfig {
             },
             replace_stale: args.replace_stale,
             dry_run: args.dry_run,
-            role: match (as_daemon, args.foreground) {
-                (true, _) => Role::Daemon,
-                (false, true) => Role::Foreground,
-                (false, false) => Role::Launcher,
+            role: match (as_daemon, args.foreground, args.until_eof) {
+                (true, ..) => Role::Daemon,
+                (false, true, _) => Role::Foreground,
+                (false, false, true) => Role::Attached,
+                (false, false, false) => Role::Launcher,
             },
             json: args.json,
             view: ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?,

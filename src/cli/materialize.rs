@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use rechunkfs::fuse::signals::Signals;
+use rechunkfs::fuse::signals::{self, Signals};
 use rechunkfs::materialize::{self, Comparison, CopyError, Forecast, Options, Outcome, Progress};
 use rechunkfs::mounts::is_within;
 use rechunkfs::source::{CounterValues, Counters, hierarchy};
@@ -28,6 +28,9 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     logging::start(&config.log, None)?;
     let signals = Signals::install_for_batch()?;
+    if config.until_eof {
+        signals::terminate_at_eof();
+    }
     let source = hierarchy::read(&config.source)?;
     let projection = zarr::project_copy(&source, &config.layout, &config.codecs)?;
     if !config.log.quiet {
@@ -126,7 +129,8 @@ fn decoded_bytes(source: &zarr::SourceArray) -> u64 {
 
 /// Says why the copy is not complete, and how it goes on.
 fn incomplete(why: &str) {
-    let mut words: Vec<String> = std::env::args().collect();
+    // A person goes on with it, not the program that held our stdin.
+    let mut words: Vec<String> = std::env::args().filter(|word| word != "--until-eof").collect();
     if !words.iter().any(|word| word == "--resume") {
         words.push("--resume".to_owned());
     }

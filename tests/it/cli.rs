@@ -12,6 +12,8 @@ mod bad_input;
 mod disk;
 /// From a mount to its end.
 mod lifecycle;
+/// Where nobody gives us rights.
+mod rights;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
