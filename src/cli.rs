@@ -10,6 +10,7 @@ mod cache_dir;
 mod config;
 mod daemon;
 mod exec;
+mod filesystem;
 mod forecast;
 mod inspect;
 mod logging;

@@ -139,7 +139,18 @@ pub fn most_scratch_bytes(leaf_bytes: u64, reading_bytes: u64) -> u64 {
 /// piece of `hull` in C order (`None` where the piece is not wanted). Returns what could not be read; the elements there
 /// hold anything.
 pub fn build(ground: Ground<'_>, share: &LeafShare, hull: &Region, targets: &[Option<Target<'_>>]) -> Vec<Failure> {
-    let groups = groups(ground, share);
+    build_leaves(ground, share, std::slice::from_ref(&share.leaves), hull, targets)
+}
+
+/// Likewise, but writes only what the tile has of some of its leaves: those in the regions `leaves`.
+pub fn build_leaves(
+    ground: Ground<'_>,
+    share: &LeafShare,
+    leaves: &[Region],
+    hull: &Region,
+    targets: &[Option<Target<'_>>],
+) -> Vec<Failure> {
+    let groups: Vec<Group> = leaves.iter().flat_map(|leaves| groups(ground, share, leaves)).collect();
     let failures = Mutex::new(Vec::new());
     groups.par_iter().for_each(|group| {
         let failed = build_group(ground, share, group, hull, targets);
@@ -158,30 +169,30 @@ struct Group {
     n_leaves: u64,
 }
 
-/// The leaves of a tile as groups. Only leaves of length 1 along the axis are grouped: their parts then differ in
+/// Some leaves of a tile as groups. Only leaves of length 1 along the axis are grouped: their parts then differ in
 /// nothing but the position on it.
-fn groups(ground: Ground<'_>, share: &LeafShare) -> Vec<Group> {
-    let extents = share.leaves.shape();
+fn groups(ground: Ground<'_>, share: &LeafShare, leaves: &Region) -> Vec<Group> {
+    let extents = leaves.shape();
     let leaf_shape = ground.tiling.leaf_shape();
     let grouped = (0..extents.len()).rev().find(|&axis| leaf_shape[axis] == 1 && extents[axis] > 1);
     let Some(axis) = grouped else {
-        return share.leaves.positions().map(|first_leaf| Group { first_leaf, axis: 0, n_leaves: 1 }).collect();
+        return leaves.positions().map(|first_leaf| Group { first_leaf, axis: 0, n_leaves: 1 }).collect();
     };
-    let (_, boxes) = ground.tiling.boxes(share, &share.leaves.start);
+    let (_, boxes) = ground.tiling.boxes(share, &leaves.start);
     let (low, high) = if boxes.is_empty() { (0, 1) } else { ground.tiling.hull(&boxes) };
     let part_bytes = ((high - low) * ground.fill.len() as u64).max(1);
     // As many groups for each thread, or the last ones keep one thread waiting.
     let threads = rayon::current_num_threads() as u64;
     let n_groups = extents[axis].div_ceil((GROUP_BYTES / part_bytes).max(1)).next_multiple_of(threads);
     let most = extents[axis].div_ceil(n_groups);
-    let mut heads = share.leaves.clone();
+    let mut heads = leaves.clone();
     heads.end[axis] = heads.start[axis] + extents[axis].div_ceil(most);
     heads
         .positions()
         .map(|mut first_leaf| {
-            let nth = first_leaf[axis] - share.leaves.start[axis];
-            first_leaf[axis] = share.leaves.start[axis] + nth * most;
-            let n_leaves = most.min(share.leaves.end[axis] - first_leaf[axis]);
+            let nth = first_leaf[axis] - leaves.start[axis];
+            first_leaf[axis] = leaves.start[axis] + nth * most;
+            let n_leaves = most.min(leaves.end[axis] - first_leaf[axis]);
             Group { first_leaf, axis, n_leaves }
         })
         .collect()

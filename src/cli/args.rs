@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use rechunkfs::memory::MemoryRequest;
 use rechunkfs::zarr::{Size, parse_size};
+
+/// Beyond, `never` says it better.
+const MAX_REFRESH: Duration = Duration::from_secs(365 * 86_400);
 
 /// Shows a Zarr store through another chunking, without copying it; or writes the copy.
 #[derive(Parser)]
@@ -262,6 +266,10 @@ pub(crate) struct LayoutArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Resources")]
 pub(crate) struct ResourceArgs {
+    /// How soon a change of the source shows: seconds, 0 for at once, or never for a source that is finished [default: 2; on
+    /// network file systems 15]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_refresh, help_heading = "Resources")]
+    pub(crate) refresh: Option<Refresh>,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a quarter, at most 8 GiB, of what machine, cgroups
     /// and Slurm leave]
     #[arg(long, value_name = "SIZE")]
@@ -296,4 +304,20 @@ fn plain_size(text: &str) -> Result<u64, String> {
         Size::Bytes(bytes) => Ok(bytes),
         Size::Percent(_) => Err(format!("{text:?} is a share of nothing here; write for example 4MiB")),
     }
+}
+
+/// How soon a change of the source shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    Never,
+    After(Duration),
+}
+
+fn parse_refresh(text: &str) -> Result<Refresh, String> {
+    if text == "never" {
+        return Ok(Refresh::Never);
+    }
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let seconds = seconds.filter(|seconds| *seconds <= MAX_REFRESH);
+    seconds.map(Refresh::After).ok_or_else(|| "give seconds, such as 2 or 0.5, or never".to_owned())
 }

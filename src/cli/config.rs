@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use rechunkfs::materialize::Sample;
@@ -10,7 +10,12 @@ use rechunkfs::memory::{self, Budget, default_threads};
 use rechunkfs::view::CacheDir;
 use rechunkfs::zarr::layout::Layout;
 
-use super::{args, cache_dir};
+use super::{args, cache_dir, filesystem};
+
+/// How soon a change of the source shows unless the user says otherwise,
+const REFRESH: Duration = Duration::from_secs(2);
+/// and where each look goes over a network.
+const REMOTE_REFRESH: Duration = Duration::from_secs(15);
 
 /// What to show, and with what means.
 pub(crate) struct ViewConfig {
@@ -20,6 +25,8 @@ pub(crate) struct ViewConfig {
     pub(crate) budget: Budget,
     pub(crate) threads: usize,
     pub(crate) cache_dir: Option<CacheDir>,
+    /// After this time a change of the source shows; `None` where none ever does.
+    pub(crate) refresh: Option<Duration>,
     pub(crate) log: LogConfig,
 }
 
@@ -141,6 +148,12 @@ impl ViewConfig {
                 .as_deref()
                 .map(|path| cache_dir::checked(path, resources.cache_size, &source))
                 .transpose()?,
+            refresh: match resources.refresh {
+                Some(args::Refresh::Never) => None,
+                Some(args::Refresh::After(refresh)) => Some(refresh),
+                None if filesystem::is_remote(&source) => Some(REMOTE_REFRESH),
+                None => Some(REFRESH),
+            },
             source,
             layout: layout.into(),
             budget: Budget::settle(resources.memory, memory::Default::BESIDE)?,

@@ -63,6 +63,14 @@ pub enum AxisTiling {
 }
 
 impl AxisTiling {
+    /// The same cuts of an axis of another length.
+    pub(super) fn resized(self, len: u64) -> Self {
+        match self {
+            AxisTiling::Source { chunk, group, .. } => AxisTiling::Source { len, chunk, group },
+            AxisTiling::Virtual(cuts) => AxisTiling::Virtual(Cuts { len, ..cuts }),
+        }
+    }
+
     /// Number of tiles along the axis.
     pub fn n(&self) -> u64 {
         match *self {

@@ -76,6 +76,7 @@ impl Cut {
         let order = EncodedOrder::new(&source.leaf_shape, &source.order());
         let request = TilingRequest {
             shape: &source.shape,
+            room: &source.shape,
             leaf_shape: &source.leaf_shape,
             order: &order,
             chunk_shape: &array.file_shape,

@@ -6,39 +6,22 @@ mod variable;
 use super::blosc::{HEADER_BYTES, Header};
 use super::codecs::{IndexCodec, LeafCodec, leaf_bytes};
 use super::shard::{OpenShard, Shards};
-use super::{Counters, SourceError, Stamp};
-use crate::geometry::{Region, n_elems, ravel};
+use super::{Counters, FileState, SourceError, Stamp};
+use crate::geometry::{Numbering, Region, n_elems, ravel};
 use crate::zarr::SourceArray;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Bytes read at a time from uncompressed leaves, and so their "block": near the size of a Blosc block, where the
 /// cost of a request is small against that of the bytes.
 const RAW_BLOCK_BYTES: u64 = 256 << 10;
 /// Inner chunks per shard; more is taken for a damaged or hostile document.
 const MAX_INNER_CHUNKS: u64 = 1 << 26;
-
-/// State of one source chunk file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileState {
-    /// Tells this state from any other.
-    pub stamp: Stamp,
-    /// Bytes on disk; 0 where absent.
-    pub size_bytes: u64,
-    /// Modification time, nanoseconds since 1970; 0 where absent.
-    pub mtime_ns: i64,
-    /// Changed so short a time ago that a change to come could leave the same times: its stamp does not tell the two
-    /// states apart.
-    pub is_young: bool,
-}
-
-/// Files changed within this time are young: some ticks of the clock by which file systems tell time.
-const YOUNG: Duration = Duration::from_millis(40);
 
 /// Reads the chunks of one source array.
 #[derive(Debug)]
@@ -49,6 +32,7 @@ pub struct ArrayReader {
     shards: Option<Shards>,
     /// Files along each axis.
     file_grid: Vec<u64>,
+    file_numbers: Numbering,
     /// Leaves per file along each axis.
     inner_grid: Vec<u64>,
     leaf_bytes: u64,
@@ -73,10 +57,10 @@ impl ArrayReader {
         let codec = LeafCodec::new(array)?;
         let inner_grid: Vec<u64> =
             array.file_shape.iter().zip(&array.leaf_shape).map(|(file, leaf)| file / leaf).collect();
-        let file_grid: Vec<u64> =
-            array.shape.iter().zip(&array.file_shape).map(|(len, file)| len.div_ceil(*file)).collect();
+        let file_grid = grid(&array.shape, &array.file_shape);
         let n_inner = n_elems(&inner_grid).filter(|&n| n <= MAX_INNER_CHUNKS);
-        n_elems(&file_grid).ok_or_else(|| refuse("more chunks than can be counted".into()))?;
+        let file_numbers = Numbering::new(&file_grid, &file_grid);
+        let file_numbers = file_numbers.ok_or_else(|| refuse("more chunks than can be counted".into()))?;
         let shards = match &array.sharding {
             None => None,
             Some(sharding) => {
@@ -95,6 +79,7 @@ impl ArrayReader {
             codec,
             shards,
             file_grid,
+            file_numbers,
             inner_grid,
             leaf_bytes,
             block_bytes: AtomicU64::new(0),
@@ -102,9 +87,26 @@ impl ArrayReader {
         })
     }
 
+    /// The same, with files that keep their numbers while the array grows to `room`, or shrinks. `None` where that is more
+    /// than can be numbered.
+    pub fn with_room(self, room: &[u64]) -> Option<Self> {
+        let file_numbers = Numbering::new(&self.file_grid, &grid(room, &self.array.file_shape))?;
+        Some(ArrayReader { file_numbers, ..self })
+    }
+
     /// Number of files along each axis.
     pub fn file_grid(&self) -> &[u64] {
         &self.file_grid
+    }
+
+    /// The number of a file: its C-order position, while the array does not grow.
+    pub fn number_of(&self, file: &[u64]) -> u64 {
+        self.file_numbers.number(file)
+    }
+
+    /// Inverse of [`Self::number_of`].
+    pub fn file_at(&self, number: u64) -> Vec<u64> {
+        self.file_numbers.indices(number)
     }
 
     /// The file that holds a leaf.
@@ -128,17 +130,26 @@ impl ArrayReader {
     /// Any failure other than that there is no such file.
     pub fn state(&self, file: &[u64]) -> Result<FileState, SourceError> {
         match std::fs::metadata(self.directory.join(self.key(file))) {
-            Ok(metadata) => Ok(FileState {
-                stamp: Stamp::of(&metadata),
-                size_bytes: metadata.size(),
-                mtime_ns: mtime_ns(&metadata),
-                is_young: is_young(&metadata),
-            }),
-            Err(error) if is_absent(&error) => {
-                Ok(FileState { stamp: Stamp::ABSENT, size_bytes: 0, mtime_ns: 0, is_young: false })
-            }
+            Ok(metadata) => Ok(FileState::from(&metadata)),
+            Err(error) if is_absent(&error) => Ok(FileState::ABSENT),
             Err(error) => Err(self.io(file, "look at it", error)),
         }
+    }
+
+    /// Makes sure that the array's directory is there: while it is not, that of chunk files tells nothing.
+    ///
+    /// # Errors
+    /// Where none of the array's documents is there, or that cannot be found out.
+    pub fn check_home(&self) -> Result<(), SourceError> {
+        let mut cause = io::Error::from(io::ErrorKind::NotFound);
+        for name in ["zarr.json", ".zarray"] {
+            match std::fs::metadata(self.directory.join(name)) {
+                Ok(_) => return Ok(()),
+                Err(error) => cause = error,
+            }
+        }
+        let key = "zarr.json".to_owned();
+        Err(SourceError::Io { array: self.array.path.clone(), key, action: "find the array's document", error: cause })
     }
 
     /// Elements per block of a leaf, read off `file`; `None` where leaves are decoded whole.
@@ -158,7 +169,7 @@ impl ArrayReader {
                     let shard = self.open_shard(file, opened, &metadata)?;
                     shard.slots.iter().flatten().next().copied()
                 } else {
-                    Some((0, metadata.size()))
+                    Some((0, metadata.len()))
                 };
                 let Some((offset, len)) = slot else { return Ok(None) };
                 let (opened, _) = match self.open(file)? {
@@ -226,7 +237,7 @@ impl ArrayReader {
         read: impl FnOnce(&File, u64, u64) -> Result<T, SourceError>,
     ) -> Result<Option<T>, SourceError> {
         if let Some(shards) = &self.shards {
-            let at = ravel(file, &self.file_grid);
+            let at = self.number_of(file);
             let shard = match shards.get(at, expected) {
                 Some(shard) => shard,
                 None => {
@@ -252,7 +263,7 @@ impl ArrayReader {
         if Stamp::of(&metadata) != expected {
             return Err(self.changed(file));
         }
-        let outcome = read(&opened, 0, metadata.size());
+        let outcome = read(&opened, 0, metadata.len());
         // A file that is being rewritten decodes to nonsense: that it changed is the better answer.
         self.check_unchanged(&opened, file, expected)?;
         outcome.map(Some)
@@ -262,13 +273,13 @@ impl ArrayReader {
     fn open_shard(&self, file: &[u64], opened: File, metadata: &Metadata) -> Result<Arc<OpenShard>, SourceError> {
         let Some(shards) = &self.shards else { return Err(self.corrupt(file, "not a shard".into())) };
         let index_bytes = shards.codec.encoded_bytes;
-        let Some(last) = metadata.size().checked_sub(index_bytes) else {
-            return Err(self.corrupt(file, format!("a shard of {} bytes, less than its index", metadata.size())));
+        let Some(last) = metadata.len().checked_sub(index_bytes) else {
+            return Err(self.corrupt(file, format!("a shard of {} bytes, less than its index", metadata.len())));
         };
         let mut encoded = vec![0; index_bytes as usize];
         self.pread(&opened, file, if shards.index_at_end { last } else { 0 }, &mut encoded)?;
         let entries = shards.codec.decode(encoded).map_err(|why| self.corrupt(file, format!("shard index: {why}")))?;
-        let slots = shards.slots(entries, metadata.size()).map_err(|why| self.corrupt(file, why))?;
+        let slots = shards.slots(entries, metadata.len()).map_err(|why| self.corrupt(file, why))?;
         Ok(Arc::new(OpenShard { file: opened, stamp: Stamp::of(metadata), slots }))
     }
 
@@ -319,11 +330,18 @@ impl ArrayReader {
         SourceError::Io { array: self.array.path.clone(), key: self.key(file), action, error }
     }
 
-    fn corrupt(&self, file: &[u64], why: String) -> SourceError {
+    /// That a file makes no sense.
+    pub fn corrupt(&self, file: &[u64], why: String) -> SourceError {
         SourceError::Corrupt { array: self.array.path.clone(), key: self.key(file), why }
     }
 
-    fn changed(&self, file: &[u64]) -> SourceError {
+    /// That a file makes no sense, and may be in the middle of being written.
+    pub fn torn(&self, file: &[u64], why: String) -> SourceError {
+        SourceError::Torn { array: self.array.path.clone(), key: self.key(file), why }
+    }
+
+    /// That a file is not in the state that was asked for.
+    pub fn changed(&self, file: &[u64]) -> SourceError {
         SourceError::Changed { array: self.array.path.clone(), key: self.key(file) }
     }
 
@@ -338,13 +356,6 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// By the time of change, which nobody can set. One in the future tells nothing.
-fn is_young(metadata: &Metadata) -> bool {
-    let changed = Duration::new(metadata.ctime().max(0).cast_unsigned(), metadata.ctime_nsec().max(0) as u32);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now < changed + YOUNG
-}
-
-fn mtime_ns(metadata: &Metadata) -> i64 {
-    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+fn grid(shape: &[u64], file_shape: &[u64]) -> Vec<u64> {
+    shape.iter().zip(file_shape).map(|(len, file)| len.div_ceil(*file)).collect()
 }

@@ -14,6 +14,14 @@ pub struct Lay {
     pub n_elems: u64,
 }
 
+impl Lay {
+    /// The part of a leaf with `boxes` as it is encoded: a run of the encoded order.
+    pub fn encoded(tiling: &Tiling, boxes: &[Region]) -> Self {
+        let (start, end) = tiling.hull(boxes);
+        Lay { strides: tiling.order().strides().to_vec(), first_elem: start, n_elems: end - start }
+    }
+}
+
 /// Hands out parts of leaves.
 pub trait Leaves: Sync + std::fmt::Debug {
     /// Most memory that reading `part_bytes` of a leaf takes besides them.
@@ -50,8 +58,7 @@ impl Leaves for FromSource<'_> {
     }
 
     fn lay(&self, tiling: &Tiling, boxes: &[Region]) -> Lay {
-        let (start, end) = tiling.hull(boxes);
-        Lay { strides: tiling.order().strides().to_vec(), first_elem: start, n_elems: end - start }
+        Lay::encoded(tiling, boxes)
     }
 
     fn read(&self, _share: &LeafShare, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {

@@ -55,7 +55,7 @@ pub fn project_copy(hierarchy: &Hierarchy, layout: &Layout, codecs: &[String]) -
     let nodes = project::read_nodes_for(project::COPY, hierarchy)?;
     let specs = Specs::read(codecs, &nodes.arrays)?;
     let (mut copied, mut notices) = (Vec::new(), Vec::new());
-    let projection = project::project_nodes(nodes, layout, |rechunked| {
+    let projection = project::project_nodes(nodes, layout, None, |rechunked| {
         let encoding = encoding(rechunked, &specs, &mut notices)?;
         let array = rechunked.array.clone();
         let key_encoding = array.source.key_encoding;

@@ -12,6 +12,7 @@ use super::json;
 use super::layout::{Layout, LayoutError};
 use super::naming;
 use super::select;
+use super::settled::Settled;
 use super::types::VirtualArray;
 use super::v2;
 
@@ -62,6 +63,8 @@ pub struct Projection {
     pub group_paths: Vec<String>,
     /// All arrays of the view.
     pub array_paths: Vec<String>,
+    /// What the lengths of the layout have come to.
+    pub settled: Settled,
 }
 
 /// An array that is not rechunked.
@@ -168,12 +171,22 @@ pub fn suggestion(arrays: &[ArrayNode]) -> String {
 /// # Errors
 /// [`LayoutError`]: one line that names the thing and the remedy.
 pub fn project(hierarchy: &Hierarchy, layout: &Layout) -> Result<Projection, LayoutError> {
-    project_nodes(read_nodes(hierarchy)?, layout, |rechunked| {
-        Ok(ChunkDocuments {
-            key_encoding: CHUNK_KEY_ENCODING.to_owned(),
-            codecs: rechunked.serializer.to_owned(),
-            index_codecs: INDEX_CODECS,
-        })
+    project_nodes(read_nodes(hierarchy)?, layout, None, describe_virtual)
+}
+
+/// The view of `hierarchy`, which has changed since it was first projected: with the lengths that are settled.
+///
+/// # Errors
+/// As [`project`]; that something is no longer there is none.
+pub fn project_again(hierarchy: &Hierarchy, layout: &Layout, settled: &Settled) -> Result<Projection, LayoutError> {
+    project_nodes(read_nodes(hierarchy)?, layout, Some(settled), describe_virtual)
+}
+
+fn describe_virtual(rechunked: &Rechunked<'_>) -> Result<ChunkDocuments, LayoutError> {
+    Ok(ChunkDocuments {
+        key_encoding: CHUNK_KEY_ENCODING.to_owned(),
+        codecs: rechunked.serializer.to_owned(),
+        index_codecs: INDEX_CODECS,
     })
 }
 
@@ -181,13 +194,18 @@ pub fn project(hierarchy: &Hierarchy, layout: &Layout) -> Result<Projection, Lay
 pub(super) fn project_nodes(
     nodes: Nodes,
     layout: &Layout,
+    settled: Option<&Settled>,
     mut describe: impl FnMut(&Rechunked<'_>) -> Result<ChunkDocuments, LayoutError>,
 ) -> Result<Projection, LayoutError> {
     let Nodes { arrays: nodes, mut shown, converted, left_out, mut warnings, product } = nodes;
-    check_left_out(&left_out, layout)?;
-    let mut selected = select::select(&nodes, layout, product.has_strings)?;
+    if settled.is_none() {
+        check_left_out(&left_out, layout)?;
+    }
+    let mut selected = select::select(&nodes, layout, product.has_strings, settled.is_some())?;
     drop_unreadable_shards(&mut selected, product, &mut warnings);
-    let arrays = chunking::resolve(&selected.rechunked, layout.chunk_size_bytes)?;
+    let mut settled = settled.cloned().unwrap_or_default();
+    let arrays = chunking::resolve(&selected.rechunked, layout.chunk_size_bytes, &settled)?;
+    settled.add(&nodes, &arrays);
     let mut written: BTreeMap<String, String> = BTreeMap::new();
     for path in converted {
         written.extend(shown.get(&path).map(|node| (path.clone(), node.text.clone())));
@@ -219,6 +237,7 @@ pub(super) fn project_nodes(
         array_paths: shown.iter().filter(|(_, node)| !node.is_group).map(|(path, _)| path.clone()).collect(),
         arrays,
         documents: written,
+        settled,
     })
 }
 
