@@ -5,6 +5,7 @@ mod copies;
 mod counting;
 mod damage;
 mod disk;
+mod following;
 mod leaf;
 mod reference;
 mod semantics;

@@ -165,6 +165,7 @@ impl Model {
 
     /// Writes every file, through zarrs' own encoders.
     pub(crate) fn write(&self, root: &Path) {
+        Self::write_document(root);
         let leaf_shape = self.leaf_shape();
         for file in positions(&self.file_grid()) {
             let mut any = false;
@@ -186,6 +187,7 @@ impl Model {
 
     /// The same for large models cut along the last axis alone, in chunks of one.
     pub(crate) fn write_fast(&self, root: &Path) {
+        Self::write_document(root);
         let (n_epochs, item) = (self.shape[self.shape.len() - 1] as usize, self.item_bytes);
         for epoch in (0..n_epochs).filter(|&epoch| !self.missing.contains(&(epoch as u64))) {
             let bytes =
@@ -196,11 +198,20 @@ impl Model {
         }
     }
 
+    /// Tells that the store is there; what it says is the test's own to know.
+    pub(crate) fn write_document(root: &Path) {
+        let document = root.join("zarr.json");
+        if !document.exists() {
+            std::fs::write(document, "{}").expect("writable");
+        }
+    }
+
     fn file_grid(&self) -> Vec<u64> {
         self.padded_shape().iter().zip(&self.file_shape).map(|(n, file)| n / file).collect()
     }
 
-    fn write_file(&self, root: &Path, file: &[u64], bytes: Vec<u8>) {
+    /// Writes one file from the elements of all of it, padding included.
+    pub(crate) fn write_file(&self, root: &Path, file: &[u64], bytes: Vec<u8>) {
         let raw_type = format!("\"r{}\"", 8 * self.item_bytes);
         let metadata: MetadataV3 = serde_json::from_str(&raw_type).expect("valid");
         let data_type = DataType::from_metadata(&metadata).expect("a raw type");
