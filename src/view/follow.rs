@@ -195,7 +195,8 @@ impl View {
     /// Computes the times of all directories: of each, those of everything below it.
     fn time(&self, tree: &Tree) {
         let mut times = vec![Times::default(); tree.directories.len()];
-        let mut left = MAX_SURVEYED;
+        // Where nothing is looked at again, nothing is looked at ahead of its readers.
+        let mut left = if self.following.layout.is_some() { MAX_SURVEYED } else { 0 };
         for (times, directory) in times.iter_mut().zip(&tree.directories) {
             if let Some(document) = &directory.document {
                 times.add(document.mtime_ns, document.mtime_ns.cast_unsigned());
