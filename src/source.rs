@@ -20,7 +20,7 @@ pub mod hierarchy;
 pub use codecs::{leaf_bytes, most_scratch_bytes};
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;
-pub use reader::{ArrayReader, FileState};
+pub use reader::{ArrayReader, FileState, Folder, Workspace};
 pub use stamp::Stamp;
 pub use stamps::Stamps;
 pub use strings::{FoundStrings, Strings};

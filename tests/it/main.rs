@@ -5,6 +5,7 @@ mod copies;
 mod counting;
 mod damage;
 mod disk;
+mod files;
 mod leaf;
 mod reference;
 mod semantics;
