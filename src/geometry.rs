@@ -10,7 +10,7 @@ mod pieces;
 mod region;
 mod tiling;
 
-pub use cuts::{AxisTiling, Cuts};
+pub use cuts::{AxisTiling, CutRun, Cuts};
 pub use encoded::EncodedOrder;
 pub use pieces::{Pieces, Placement};
 pub use region::Region;

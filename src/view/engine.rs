@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::cache::disk::DiskCache;
 use crate::geometry::TileId;
 use crate::source::{Counters, SourceError};
-use crate::synthesis::Slots;
+use crate::synthesis::{Crew, Slots};
 use ahead::Ahead;
 pub(super) use ahead::Prepared;
 use std::path::Path;
@@ -62,7 +62,7 @@ pub(super) struct Engine {
     /// Held while a seam is looked up and created, so that two builders share it.
     seam_gate: Mutex<()>,
     builders: Builders,
-    pool: rayon::ThreadPool,
+    crew: Crew,
     slots: Slots,
     pub(super) counters: Arc<Counters>,
     pub(super) totals: Totals,
@@ -79,11 +79,6 @@ impl Engine {
         counters: Arc<Counters>,
         disk: Option<(DiskCache, &Path)>,
     ) -> Result<Arc<Self>, ViewError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|nth| format!("synthesis-{nth}"))
-            .build()
-            .map_err(|error| ViewError::Io(Arc::new(std::io::Error::other(error))))?;
         let (arrays, journal) = (Arc::new(arrays), Arc::new(Journal::default()));
         let disk = disk.map(|(records, root)| {
             let max_waiting_bytes = capacity_bytes / MAX_WAITING_PART;
@@ -96,7 +91,7 @@ impl Engine {
             flights: Mutex::default(),
             seam_gate: Mutex::default(),
             builders: Builders::start().map_err(|error| ViewError::Io(Arc::new(error)))?,
-            pool,
+            crew: Crew::new(threads),
             slots: Slots::new(scratch_bytes),
             counters,
             totals: Totals::default(),

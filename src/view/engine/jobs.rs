@@ -2,17 +2,19 @@
 
 use super::super::array::Rechunked;
 use super::super::disk::Built;
-use super::super::tile::{ENTRY_BYTES, Seam, Tile, TilePlan, is_held, strike_out};
+use super::super::tile::{ENTRY_BYTES, Seam, Tile, TilePlan, is_held, place_in, strike_out};
 use super::{Engine, Entry, Flight, Key, Outcome, Prepared, lock};
 use crate::cache::{Ticket, rounded};
 use crate::geometry::{Region, TileId, ravel};
-use crate::synthesis::{Failure, FromSource, Ground, Target, build, fill_with};
-use std::collections::HashMap;
+use crate::synthesis::{Failure, FromSource, Ground, OpenPiece, Targets, build, fill_with};
 use std::collections::hash_map;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+/// Tiles up to here take one thread some milliseconds.
+const MAX_BESIDE_BYTES: u64 = 2 << 20;
 
 impl Engine {
     /// Asks for memory for `tiles`, in jobs that fit, and builds them when it is granted.
@@ -71,7 +73,7 @@ impl Engine {
             let Some(tiling) = engine.arrays[array_idx as usize].known_tiling() else { return };
             let wanted = engine.ahead.wanted(array_idx, &tiling.grid());
             let Some(next) = wanted.into_iter().find(|tile| !engine.is_there(array_idx, *tile)) else { return };
-            // One at a time: whoever waits for a tile goes first.
+            // One at a time, if they are not small: whoever waits for a tile goes first.
             if engine.prepare(array_idx, next).is_some() && engine.ahead.goes_on(array_idx) {
                 engine.submit_prepare(array_idx);
             }
@@ -116,6 +118,10 @@ impl Engine {
             prepared.withdraw();
             self.land(array_idx, &Outcome::of_nothing(tile));
         } else {
+            // Small tiles side by side: a builder each, which spares the parting and meeting of threads.
+            if plan.ticket_bytes() <= MAX_BESIDE_BYTES && self.ahead.goes_on(array_idx) {
+                self.submit_prepare(array_idx);
+            }
             self.run(array_idx, vec![plan], ticket, Some(prepared));
         }
         Some(())
@@ -179,18 +185,21 @@ impl Engine {
         let tile_ticket = ticket.split(plan.tile_bytes() - rounded(plan.bytes));
         let mut slots = plan.slots;
         let failures = {
-            let targets = targets(array, &plan.hull, &slots, &mut bytes, plan.tile, &seams);
             let Ok(tiling) = array.tiling(&plan.share.coverage) else { unreachable!("planning has chosen the tiling") };
-            let leaves = FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) };
+            let stamp_of = |file: &[u64]| array.stamp_of(file);
+            let leaves = FromSource::new(&array.reader, &stamp_of);
             let ground = Ground {
                 leaves: &leaves,
                 tiling,
                 pieces: &array.pieces,
                 fill: array.fill(),
                 slots: &self.slots,
+                threads: &self.crew,
                 copy_ns: &self.totals.copy_ns,
             };
-            self.pool.install(|| build(ground, &plan.share, &plan.hull, &targets))
+            let seams = open_seams(array, &plan.hull, plan.tile, &seams);
+            let targets = Targets::new(ground.pieces, ground.fill, &plan.hull, &slots, &mut bytes, seams);
+            build(ground, &plan.share, &targets)
         };
         let is_hit = |region: &Region| failures.iter().any(|failure| !failure.region.intersect(region).is_empty());
         if !failures.is_empty() {
@@ -242,35 +251,18 @@ impl Engine {
     }
 }
 
-/// One target for each piece of the hull: its part of the tile's bytes, or its seam if that still lacks this tile.
-///
-/// Building writes every element of the array; what a piece holds beyond it is filled here.
-fn targets<'a>(
+/// The seams that still lack `tile`, by their places in its hull.
+fn open_seams<'a>(
     array: &Rechunked,
     hull: &Region,
-    slots: &[u64],
-    mut bytes: &'a mut [u8],
     tile: TileId,
     seams: &'a [(u64, Arc<Seam>)],
-) -> Vec<Option<Target<'a>>> {
-    let by_piece: HashMap<u64, &Arc<Seam>> = seams.iter().map(|(piece, seam)| (*piece, seam)).collect();
-    hull.positions()
-        .zip(slots)
-        .map(|(indices, &slot)| {
-            if is_held(slot) {
-                let region = array.pieces.piece_region_at(&indices);
-                let len = array.pieces.region_bytes(&region) as usize;
-                let (piece, rest) = std::mem::take(&mut bytes).split_at_mut(len);
-                bytes = rest;
-                if region.clipped(&array.array.source.shape) != region {
-                    fill_with(piece, array.fill());
-                }
-                return Some(Target::Tile(Mutex::new(piece)));
-            }
-            let seam = by_piece.get(&ravel(&indices, array.pieces.piece_grid()))?;
-            seam.lacks(tile).then_some(Target::Seam(&seam.open))
-        })
-        .collect()
+) -> Vec<(u64, &'a OpenPiece)> {
+    let lacking = seams.iter().filter(|(_, seam)| seam.lacks(tile));
+    let mut open: Vec<_> =
+        lacking.filter_map(|(piece, seam)| Some((place_in(hull, array, *piece)?, &seam.open))).collect();
+    open.sort_unstable_by_key(|(nth, _)| *nth);
+    open
 }
 
 /// `len` bytes of fill value.
