@@ -192,14 +192,13 @@ impl Rechunked {
             return Ok(known);
         }
         let mut footprint = Footprint { is_present: false, mtime_ns: 0 };
-        for file in files.positions() {
-            let state = self.reader.state(&file)?;
-            let settled = self.settle(ravel(&file, self.reader.file_grid()), &state);
+        self.reader.states(&files, |file, state| {
+            let settled = self.settle(ravel(file, self.reader.file_grid()), &state);
             footprint.is_present |= settled.is_present();
             if settled.is_present() {
                 footprint.mtime_ns = footprint.mtime_ns.max(state.mtime_ns);
             }
-        }
+        })?;
         lock(&self.footprints).put(files, footprint);
         Ok(footprint)
     }
