@@ -11,7 +11,7 @@ mod pieces;
 mod region;
 mod tiling;
 
-pub use cuts::{AxisTiling, Cuts};
+pub use cuts::{AxisTiling, CutRun, Cuts};
 pub use encoded::EncodedOrder;
 pub use numbering::Numbering;
 pub use pieces::{Pieces, Placement};

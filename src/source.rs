@@ -21,7 +21,7 @@ pub mod hierarchy;
 pub use codecs::{leaf_bytes, most_scratch_bytes};
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;
-pub use reader::ArrayReader;
+pub use reader::{ArrayReader, Folder, Workspace};
 pub use stamp::Stamp;
 pub use stamps::Stamps;
 pub use state::{FileState, YOUNG};

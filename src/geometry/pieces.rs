@@ -3,7 +3,7 @@
 //! A piece is a run of whole rows of one virtual chunk, so its bytes are contiguous in the chunk's file.
 //! Most chunks are one piece; a chunk of a gigabyte is many, so that it need never be held whole.
 
-use super::{Cuts, Numbering, Region, c_strides, n_elems, ravel, unravel};
+use super::{CutRun, Cuts, Numbering, Region, c_strides, n_elems, ravel, unravel};
 
 /// Virtual chunks and pieces of one array. Sizes are checked once, here.
 #[derive(Debug, Clone)]
@@ -149,6 +149,17 @@ impl Pieces {
     /// Start and end of the pieces at `idx` of one axis of the piece grid, padding included.
     pub fn interval(&self, axis: usize, idx: u64) -> (u64, u64) {
         self.axes[axis].interval(idx)
+    }
+
+    /// Whether one of `pieces`, a region of the piece grid, reaches beyond the array.
+    pub fn are_padded(&self, pieces: &Region) -> bool {
+        let is_beyond = |axis: usize| self.axes[axis].interval(pieces.end[axis] - 1).1 > self.shape[axis];
+        !pieces.is_empty() && (0..pieces.rank()).any(is_beyond)
+    }
+
+    /// What the positions `start..end` of one axis are of its pieces.
+    pub fn runs(&self, axis: usize, start: u64, end: u64) -> Vec<CutRun> {
+        self.axes[axis].runs(start, end)
     }
 
     /// Bytes of a piece of that (unclipped) region.

@@ -7,7 +7,7 @@ use super::progress::Progress;
 use crate::cache::{Cache, Ticket, rounded};
 use crate::geometry::{LeafShare, PiecePart, Region, TileId, ravel};
 use crate::source::SourceError;
-use crate::synthesis::{Failure, Ground, Leaves, Slots, Target, build, fill_with};
+use crate::synthesis::{Failure, Ground, Leaves, NOWHERE, OpenPiece, Slots, Targets, build, fill_with};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::path::Path;
@@ -72,9 +72,21 @@ struct SeamState {
 struct Job {
     share: LeafShare,
     hull: Region,
-    /// For each piece of the hull, what becomes of it.
+    /// For each piece of the hull, what becomes of it, and where in the tile's bytes it starts.
     fates: Vec<Fate>,
+    starts: Vec<u64>,
     bytes: usize,
+}
+
+impl Job {
+    /// What is filled together with other tiles, by its place in the hull.
+    fn seams(&self) -> Vec<(u64, &OpenPiece)> {
+        let shared = (0..).zip(&self.fates).filter_map(|(nth, fate)| match fate {
+            Fate::Shared { seam, .. } => Some((nth, &seam.open)),
+            _ => None,
+        });
+        shared.collect()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -164,17 +176,17 @@ fn step(
     let mut buffer = ticket.buffer(if present { job.bytes } else { 0 });
     let mut failed = Vec::new();
     if present {
-        let fill = &work.array.source().fill;
-        let targets = targets(work, &job, &mut buffer, fill);
         let ground = Ground {
             leaves: work.leaves,
             tiling: &work.plan.tiling,
             pieces: &work.plan.units,
-            fill,
+            fill: &work.array.source().fill,
             slots,
+            threads: work.pool,
             copy_ns: &work.progress.place_ns,
         };
-        failed = work.pool.install(|| build(ground, &job.share, &job.hull, &targets));
+        let targets = Targets::new(ground.pieces, ground.fill, &job.hull, &job.starts, &mut buffer, job.seams());
+        failed = build(ground, &job.share, &targets);
     }
     if let Some(first) = failed.first() {
         if !work.keep_going {
@@ -222,32 +234,11 @@ fn next_job(work: Work<'_>, turn: &mut Turn) -> Option<Job> {
             })
             .collect();
         if fates.iter().any(|fate| !matches!(fate, Fate::Left)) {
-            return Some(Job { share, hull, fates, bytes });
+            let starts = fates.iter().map(|fate| if let Fate::Held { at, .. } = fate { *at as u64 } else { NOWHERE });
+            return Some(Job { share, hull, starts: starts.collect(), fates, bytes });
         }
     }
     None
-}
-
-/// One target for each piece of the hull. Building writes every element of the array; padding is filled here.
-fn targets<'a>(work: Work<'_>, job: &'a Job, mut bytes: &'a mut [u8], fill: &[u8]) -> Vec<Option<Target<'a>>> {
-    let units = &work.plan.units;
-    let shape = &work.array.source().shape;
-    job.fates
-        .iter()
-        .map(|fate| match fate {
-            Fate::Held { unit, len, .. } => {
-                let (piece, rest) = std::mem::take(&mut bytes).split_at_mut(*len);
-                bytes = rest;
-                let region = units.piece_region(*unit);
-                if region.clipped(shape) != region {
-                    fill_with(piece, fill);
-                }
-                Some(Target::Tile(Mutex::new(piece)))
-            }
-            Fate::Shared { seam, .. } => Some(Target::Seam(&seam.open)),
-            Fate::Left => None,
-        })
-        .collect()
 }
 
 /// Hands the units that are whole now to the sink.

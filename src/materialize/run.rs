@@ -287,7 +287,8 @@ impl Run<'_> {
             })
         };
         let Some(spool) = &plan.spool else {
-            return sweep(&FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) });
+            let stamp_of = |file: &[u64]| array.stamp_of(file);
+            return sweep(&FromSource::new(&array.reader, &stamp_of));
         };
         let file = SpoolFile::open(array, &plan, spool.clone())?;
         let bands = if plan.is_spool_begun { self.earlier.bands.get(&at) } else { None };

@@ -12,7 +12,7 @@ use super::journal::Spool;
 use super::plan::{ArrayPlan, TILES_AT_ONCE};
 use super::progress::Progress;
 use crate::geometry::{LeafShare, Region, TileId, Tiling, unravel};
-use crate::source::SourceError;
+use crate::source::{SourceError, Workspace};
 use crate::synthesis::{CopyAxis, Lay, Leaves, Slots, copy_strided};
 use rayon::prelude::*;
 use rustix::fs::FallocateFlags;
@@ -273,7 +273,14 @@ impl Leaves for SpoolFile<'_> {
         Lay { strides, first_elem, n_elems: part.n_elems() }
     }
 
-    fn read(&self, share: &LeafShare, leaf: &[u64], _lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {
+    fn read(
+        &self,
+        share: &LeafShare,
+        leaf: &[u64],
+        _lay: &Lay,
+        _workspace: &mut Workspace,
+        out: &mut [u8],
+    ) -> Result<bool, SourceError> {
         let file = self.array.reader.file_of(leaf);
         if !self.array.stamp_of(&file)?.is_present() {
             return Ok(false);

@@ -271,7 +271,8 @@ impl Run<'_> {
             progress: self.progress,
             tally: Mutex::default(),
         };
-        let leaves = FromSource { reader: &copy.reader, stamp_of: &|file| copy.stamp_of(file) };
+        let stamp_of = |file: &[u64]| copy.stamp_of(file);
+        let leaves = FromSource::new(&copy.reader, &stamp_of);
         let swept = engine::sweep(Work {
             array: copy,
             plan: &plan,

@@ -1,8 +1,7 @@
 //! The state of a source chunk file, as one look finds it.
 
 use super::Stamp;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use rustix::fs::Stat;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// State of one source chunk file.
@@ -51,14 +50,14 @@ impl FileState {
     }
 }
 
-impl From<&Metadata> for FileState {
-    fn from(metadata: &Metadata) -> Self {
+impl From<&Stat> for FileState {
+    fn from(stat: &Stat) -> Self {
         let ns = |seconds: i64, nanoseconds: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
         FileState {
-            stamp: Stamp::of(metadata),
-            size_bytes: metadata.size(),
-            mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
-            changed_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+            stamp: Stamp::of_stat(stat),
+            size_bytes: stat.st_size.max(0).cast_unsigned(),
+            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
+            changed_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
         }
     }
 }

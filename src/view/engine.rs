@@ -22,7 +22,7 @@ use super::tile::{Delivered, Seam, Tile};
 use crate::cache::Cache;
 use crate::cache::disk::DiskCache;
 use crate::source::{Counters, SourceError};
-use crate::synthesis::Slots;
+use crate::synthesis::{Crew, Slots};
 use ahead::Ahead;
 pub(super) use ahead::Prepared;
 pub(super) use keys::{Age, Entry, Key, TileKey};
@@ -55,7 +55,7 @@ pub(super) struct Engine {
     /// Held while a seam is looked up and created, so that two builders share it.
     seam_gate: Mutex<()>,
     builders: Builders,
-    pool: rayon::ThreadPool,
+    crew: Crew,
     slots: Slots,
     pub(super) counters: Arc<Counters>,
     pub(super) looks: Arc<Looks>,
@@ -75,11 +75,6 @@ impl Engine {
         looks: Arc<Looks>,
         disk: Option<(DiskCache, &Path)>,
     ) -> Result<Arc<Self>, ViewError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|nth| format!("synthesis-{nth}"))
-            .build()
-            .map_err(|error| ViewError::Io(Arc::new(std::io::Error::other(error))))?;
         let journal = Arc::new(Journal::default());
         let disk = disk.map(|(records, root)| {
             let max_waiting_bytes = capacity_bytes / MAX_WAITING_PART;
@@ -92,7 +87,7 @@ impl Engine {
             flights: Mutex::default(),
             seam_gate: Mutex::default(),
             builders: Builders::start().map_err(|error| ViewError::Io(Arc::new(error)))?,
-            pool,
+            crew: Crew::new(threads),
             slots: Slots::new(scratch_bytes),
             counters,
             looks,

@@ -2,19 +2,25 @@
 
 use super::edition::Edition;
 use crate::geometry::{LeafShare, Region, Tiling};
-use crate::source::{SourceError, Stamp};
+use crate::source::{Folder, SourceError, Stamp, Workspace};
 use crate::synthesis::{Lay, Leaves};
 
 /// How often in a row a file may have become something else before anything could be read of it.
 const MAX_ATTEMPTS: usize = 3;
 
 /// Reads leaves in the state in which they were at a version.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct AtVersion<'a> {
-    pub(super) edition: &'a Edition,
+    edition: &'a Edition,
+    folder: Folder,
 }
 
-impl AtVersion<'_> {
+impl<'a> AtVersion<'a> {
+    /// Those of an edition, in the array's directory as it is now.
+    pub(super) fn new(edition: &'a Edition) -> Self {
+        AtVersion { edition, folder: edition.array.reader.folder() }
+    }
+
     /// Reads a leaf in the state that its file has at this version, by whatever `read` does.
     fn read_settled(
         &self,
@@ -61,9 +67,17 @@ impl Leaves for AtVersion<'_> {
         Lay::encoded(tiling, boxes)
     }
 
-    fn read(&self, _share: &LeafShare, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {
+    fn read(
+        &self,
+        _share: &LeafShare,
+        leaf: &[u64],
+        lay: &Lay,
+        workspace: &mut Workspace,
+        out: &mut [u8],
+    ) -> Result<bool, SourceError> {
         let reader = &self.edition.array.reader;
         let range = (lay.first_elem, lay.first_elem + lay.n_elems);
-        self.read_settled(&reader.file_of(leaf), |stamp| reader.read(leaf, range, stamp, out))
+        let read = |stamp| reader.read_in(&self.folder, leaf, range, stamp, workspace, out);
+        self.read_settled(&reader.file_of(leaf), read)
     }
 }

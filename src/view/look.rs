@@ -143,9 +143,10 @@ impl Rechunked {
         let is_followed = self.looked.is_followed();
         let mut found = Vec::new();
         // Where the source is not followed, the first look is the last.
-        for number in numbers.filter(|number| is_followed || self.versions.latest(*number).is_none()) {
-            found.push((number, self.reader.state(&self.reader.file_at(number))?));
-        }
+        let numbers = numbers.filter(|number| is_followed || self.versions.latest(*number).is_none());
+        self.reader.states(numbers.map(|number| self.reader.file_at(number)), |file, state| {
+            found.push((self.reader.number_of(file), state));
+        })?;
         let waited = if is_followed { self.wait_for_writers(&mut found)? } else { Duration::ZERO };
         if found.iter().any(|(_, state)| !state.stamp.is_present()) {
             // Absence tells something only while the array is there: its disk may not be.

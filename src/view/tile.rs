@@ -7,15 +7,15 @@ use super::versions::Version;
 use crate::cache::{Buffer, Ticket, rounded};
 use crate::geometry::{LeafShare, PiecePart, Pieces, Region, TileId, ravel};
 use crate::source::SourceError;
-use crate::synthesis::Target;
+use crate::synthesis::NOWHERE;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Marks a piece of a tile's hull that the tile does not hold.
-const NO_SLOT: u64 = u64::MAX;
-/// Bytes of bookkeeping per piece of a tile's hull: its slot, and its target while the tile is built.
-pub(super) const SLOT_BYTES: u64 = (size_of::<u64>() + size_of::<Option<Target<'_>>>()) as u64;
+const NO_SLOT: u64 = NOWHERE;
+/// Bytes of bookkeeping per piece of a tile's hull: its slot.
+pub(super) const SLOT_BYTES: u64 = size_of::<u64>() as u64;
 /// Bytes of bookkeeping per entry of the cache, allocations of a few bytes each included.
 pub(super) const ENTRY_BYTES: u64 = 512;
 

@@ -5,6 +5,7 @@ mod copies;
 mod counting;
 mod damage;
 mod disk;
+mod files;
 mod following;
 mod leaf;
 mod reference;

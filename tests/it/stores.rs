@@ -200,6 +200,7 @@ impl Model {
 
     /// Tells that the store is there; what it says is the test's own to know.
     pub(crate) fn write_document(root: &Path) {
+        std::fs::create_dir_all(root).expect("a directory");
         let document = root.join("zarr.json");
         if !document.exists() {
             std::fs::write(document, "{}").expect("writable");

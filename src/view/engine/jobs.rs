@@ -3,18 +3,20 @@
 use super::super::disk::Built;
 use super::super::edition::Edition;
 use super::super::leaves::AtVersion;
-use super::super::tile::{Seam, Tile, TilePlan, is_held, strike_out};
+use super::super::tile::{Tile, TilePlan, is_held, place_in, strike_out};
 use super::follow::PlacedSeam;
 use super::{Engine, Entry, Flight, Key, Outcome, Prepared, TileKey, lock};
 use crate::cache::{Ticket, rounded};
 use crate::geometry::{Region, TileId};
-use crate::synthesis::{Failure, Ground, Target, build_leaves, fill_with};
-use std::collections::HashMap;
+use crate::synthesis::{Failure, Ground, OpenPiece, Targets, build_leaves};
 use std::collections::hash_map;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+/// Tiles up to here take one thread some milliseconds.
+const MAX_BESIDE_BYTES: u64 = 2 << 20;
 
 impl Engine {
     /// Asks for memory for `tiles`, in jobs that fit, and builds them when it is granted.
@@ -77,7 +79,7 @@ impl Engine {
             let wanted = engine.ahead.wanted(array, &tiling.grid());
             let tiles = wanted.iter().map(|position| tiling.tile_at(position));
             let Some(next) = tiles.into_iter().find(|tile| !engine.is_there(&edition, *tile)) else { return };
-            // One at a time: whoever waits for a tile goes first.
+            // One at a time, if they are not small: whoever waits for a tile goes first.
             if engine.prepare(&edition, next).is_some() && engine.ahead.goes_on(array) {
                 engine.submit_prepare(array);
             }
@@ -124,6 +126,10 @@ impl Engine {
             prepared.withdraw();
             self.land(&Outcome::of_nothing(key));
         } else {
+            // Small tiles side by side: a builder each, which spares the parting and meeting of threads.
+            if plan.ticket_bytes() <= MAX_BESIDE_BYTES && self.ahead.goes_on(key.array) {
+                self.submit_prepare(key.array);
+            }
             self.run(edition, vec![plan], ticket, Some(prepared));
         }
         Some(())
@@ -194,21 +200,25 @@ impl Engine {
             bytes.copy_from_slice(&base.tile.bytes);
         }
         let failures = {
-            let targets = targets(edition, &plan.hull, &slots, &mut bytes, plan.key.tile, &seams, base.is_none());
             let Ok(tiling) = edition.tiling(&plan.share.coverage) else {
                 unreachable!("planning has chosen the tiling")
             };
             let ground = Ground {
-                leaves: &AtVersion { edition },
+                leaves: &AtVersion::new(edition),
                 tiling,
                 pieces: edition.pieces(),
                 fill: array.fill(),
                 slots: &self.slots,
+                threads: &self.crew,
                 copy_ns: &self.totals.copy_ns,
             };
+            let open = open_seams(edition, &plan.hull, plan.key.tile, &seams);
             let all = std::slice::from_ref(&plan.share.leaves);
-            let leaves = base.as_ref().map_or(all, |base| &base.changed);
-            self.pool.install(|| build_leaves(ground, &plan.share, leaves, &plan.hull, &targets))
+            let (leaves, targets) = match &base {
+                Some(base) => (&base.changed[..], Targets::over(&plan.hull, &slots, &mut bytes, open)),
+                None => (all, Targets::new(ground.pieces, ground.fill, &plan.hull, &slots, &mut bytes, open)),
+            };
+            build_leaves(ground, &plan.share, leaves, &targets)
         };
         let is_hit = |region: &Region| failures.iter().any(|failure| !failure.region.intersect(region).is_empty());
         if !failures.is_empty() {
@@ -248,35 +258,16 @@ impl Engine {
     }
 }
 
-/// One target for each piece of the hull: its part of the tile's bytes, or its seam if that still lacks this tile.
-///
-/// Building writes every element of the array; what a piece holds beyond it is filled here, where `is_fresh`.
-fn targets<'a>(
+/// The seams that still lack `tile`, by their places in its hull.
+fn open_seams<'a>(
     edition: &Edition,
     hull: &Region,
-    slots: &[u64],
-    mut bytes: &'a mut [u8],
     tile: TileId,
     seams: &'a [PlacedSeam],
-    is_fresh: bool,
-) -> Vec<Option<Target<'a>>> {
-    let pieces = edition.pieces();
-    let by_piece: HashMap<u64, &Arc<Seam>> = seams.iter().map(|(piece, _, seam)| (*piece, seam)).collect();
-    hull.positions()
-        .zip(slots)
-        .map(|(indices, &slot)| {
-            if is_held(slot) {
-                let region = pieces.piece_region_at(&indices);
-                let len = pieces.region_bytes(&region) as usize;
-                let (piece, rest) = std::mem::take(&mut bytes).split_at_mut(len);
-                bytes = rest;
-                if is_fresh && region.clipped(&edition.extent.shape) != region {
-                    fill_with(piece, edition.array.fill());
-                }
-                return Some(Target::Tile(Mutex::new(piece)));
-            }
-            let seam = by_piece.get(&pieces.piece_at(&indices))?;
-            seam.lacks(tile).then_some(Target::Seam(&seam.open))
-        })
-        .collect()
+) -> Vec<(u64, &'a OpenPiece)> {
+    let lacking = seams.iter().filter(|(_, _, seam)| seam.lacks(tile));
+    let mut open: Vec<_> =
+        lacking.filter_map(|(piece, _, seam)| Some((place_in(hull, edition.pieces(), *piece)?, &seam.open))).collect();
+    open.sort_unstable_by_key(|(nth, _)| *nth);
+    open
 }
