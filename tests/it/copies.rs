@@ -51,7 +51,7 @@ impl Copying {
         let bytes_to_bytes = self.codecs.iter().map(|&json| json.to_owned()).collect();
         let encoding = ChunkEncoding { order: self.order.clone(), bytes_to_bytes };
         let copied = vec![CopiedArray { key_encoding: array.source.key_encoding, array, encoding }];
-        CopyProjection { projection, copied, notices: Vec::new() }
+        CopyProjection { projection, copied, notices: Vec::new(), appends: Vec::new() }
     }
 
     /// The elements of a target file, from its bytes: zarrs decides what they mean.
