@@ -47,6 +47,8 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         overwrite: config.overwrite,
         keep_going: config.keep_going,
         verify: config.verify,
+        lives: false,
+        words: materialize::Words { layout: config.layout.words(), codecs: config.codecs.join(" ") },
         max_tile_bytes: None,
         always_spool: false,
     };

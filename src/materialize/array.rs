@@ -2,8 +2,9 @@
 
 use super::CopyError;
 use super::encode::Encoder;
+use super::look;
 use crate::geometry::{Pieces, Region, n_elems, ravel, unravel};
-use crate::source::{ArrayReader, Counters, SourceError, Stamp, Stamps};
+use crate::source::{ArrayReader, Counters, FileState, SourceError, Stamp, Stamps};
 use crate::zarr::{ChunkEncoding, CopiedArray, SourceArray, VirtualArray};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,8 @@ pub(super) struct ArrayCopy {
     /// Target files along each axis.
     pub(super) file_grid: Vec<u64>,
     pub(super) stamps: Stamps,
+    /// They are written down, so that they must tell any two states apart.
+    is_written_down: bool,
     /// Stamps that no commit has yet.
     fresh: Mutex<Vec<(u64, u64)>>,
 }
@@ -49,6 +52,7 @@ impl ArrayCopy {
             file_shape,
             file_grid,
             stamps: Stamps::default(),
+            is_written_down: true,
             fresh: Mutex::default(),
             copied,
         })
@@ -65,7 +69,8 @@ impl ArrayCopy {
         let order = (0..array.chunk_shape.len()).collect();
         let encoding = ChunkEncoding { order, bytes_to_bytes: Vec::new() };
         let copied = CopiedArray { key_encoding: array.source.key_encoding, array, encoding };
-        Ok(ArrayCopy { unit_scratch_bytes: Some(unit_scratch_bytes), ..Self::new(root, copied, counters)? })
+        let array = Self::new(root, copied, counters)?;
+        Ok(ArrayCopy { unit_scratch_bytes: Some(unit_scratch_bytes), is_written_down: false, ..array })
     }
 
     /// Memory that `threads` take for what becomes of units, besides the units.
@@ -152,9 +157,19 @@ impl ArrayCopy {
         if let Some(stamp) = self.stamps.get(at) {
             return Ok(stamp);
         }
-        let stamp = self.stamps.settle(at, self.reader.state(file)?.stamp);
+        let is_too_young = |state: &FileState| self.is_written_down && state.is_young;
+        let found = look::settled(|| self.reader.state(file), is_too_young)?;
+        if is_too_young(&found) {
+            return Err(self.changed(file));
+        }
+        let stamp = self.stamps.settle(at, found.stamp);
         lock(&self.fresh).push((at, stamp.to_raw()));
         Ok(stamp)
+    }
+
+    /// The error for a source file that is no longer what it was.
+    pub(super) fn changed(&self, file: &[u64]) -> SourceError {
+        SourceError::Changed { array: self.path().to_owned(), key: self.reader.key(file) }
     }
 
     /// Whether any source file exists on which `region` (within the array) draws.

@@ -19,6 +19,8 @@ pub enum CopyError {
     Changed {
         /// Array and key, or file, or document.
         what: String,
+        /// As the source has it, if it is a source chunk.
+        error: Option<Arc<SourceError>>,
     },
     /// The operating system refused.
     #[error("{}: cannot {action}: {error}", path.display())]
@@ -132,11 +134,27 @@ impl CopyError {
 
     /// A failure to read the source.
     pub(super) fn source(error: Arc<SourceError>) -> Self {
-        match &*error {
-            SourceError::Changed { array, key } => {
-                CopyError::Changed { what: format!("array '{array}', chunk file {key}") }
-            }
-            _ => CopyError::Source(error),
+        let changed = match &*error {
+            SourceError::Changed { array, key } => Some(format!("array '{array}', chunk file {key}")),
+            _ => None,
+        };
+        match changed {
+            Some(what) => CopyError::Changed { what, error: Some(error) },
+            None => CopyError::Source(error),
+        }
+    }
+
+    /// Something of the source, other than a chunk of it that is read, has changed.
+    pub(super) fn changed(what: impl Into<String>) -> Self {
+        CopyError::Changed { what: what.into(), error: None }
+    }
+
+    /// The source chunk that cannot be read, or is no longer what it was, if that is it.
+    pub(super) fn unread(&self) -> Option<Arc<SourceError>> {
+        match self {
+            CopyError::Source(error) => Some(Arc::clone(error)),
+            CopyError::Changed { error, .. } => error.clone(),
+            _ => None,
         }
     }
 }

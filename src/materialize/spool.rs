@@ -283,10 +283,7 @@ impl Leaves for SpoolFile<'_> {
             let stamp = self.array.stamp_of(&file)?;
             self.array.reader.read(leaf, (0, self.plan.tiling.order().n_elems()), stamp, &mut decoded)?;
             // It can be read by now; what it is of then is another matter.
-            return Err(SourceError::Changed {
-                array: self.array.path().to_owned(),
-                key: self.array.reader.key(&file),
-            });
+            return Err(self.array.changed(&file));
         }
         let (_, offset) = self.place(share, leaf);
         self.file.read_exact_at(out, offset).map_err(|error| SourceError::Io {

@@ -11,7 +11,7 @@ pub(super) use leaves::{Found, SourceLeaves};
 
 use super::CopyError;
 use super::array::ArrayCopy;
-use super::commits::Commits;
+use super::commits::{Became, Commits};
 use super::done::Done;
 use super::files::Folder;
 use super::plan::BASE_BYTES;
@@ -32,6 +32,8 @@ pub(super) struct StringsCopy<'a> {
     pub(super) folder: Folder,
     /// Files that an earlier run has written.
     pub(super) done: &'a Done,
+    /// The only files that are to be written; all where it is missing.
+    pub(super) only: Option<&'a Done>,
     /// An earlier run may have left files that no commit names.
     pub(super) is_resumed: bool,
     pub(super) commits: &'a Commits,
@@ -103,7 +105,8 @@ pub(super) fn copy(
     let leaves = SourceLeaves::new(array.source(), &array.reader, &stamp_of, shares.kept_bytes);
     let run = Run { copy, leaves, memory_bytes, shards: shards(array)?, failures: Mutex::default() };
     each_file(Region::whole(&array.file_grid).n_elems(), shares, pool, copy.progress, &|file, room| {
-        if copy.done.has(file) { Ok(true) } else { run.file(file, room) }
+        let is_wanted = copy.only.is_none_or(|only| only.has(file)) && !copy.done.has(file);
+        if is_wanted { run.file(file, room) } else { Ok(true) }
     })?;
     Ok(run.failures.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
@@ -176,11 +179,12 @@ impl Run<'_> {
                     None => {}
                 }
                 self.count(file, bytes);
-                commits.file(*at, file, written.unwrap_or(0));
+                commits.file(*at, file, written.map_or(Became::Nothing, Became::Written));
                 Ok(true)
             }
-            Err(CopyError::Source(error)) if self.copy.keep_going => {
-                lock(&self.failures).push(error);
+            Err(error) if self.copy.keep_going && error.unread().is_some() => {
+                lock(&self.failures).extend(error.unread());
+                commits.left_out(*at, file);
                 self.count(file, 0);
                 // A run before this one may have left anything.
                 folder.remove(&array.key(file))?;

@@ -18,6 +18,8 @@ COPY_SECONDS = 120
 # What a second's grace for a signal may come to on a busy machine.
 SIGNAL_SECONDS = 5
 LAYOUT = ["--chunks", "object=15,epoch=full"]
+# What a copy keeps in the folders of arrays: of which state of the source it is.
+RECORDS = {".rechunkfs", ".rechunkfs-passed"}
 
 
 def partial(target):
