@@ -31,6 +31,7 @@ mod spool;
 mod standing;
 mod strings;
 mod trial;
+pub mod update;
 pub mod verify;
 mod write;
 
@@ -41,6 +42,7 @@ pub use progress::Progress;
 pub use run::copy;
 pub use site::{PARTIAL_SUFFIX, partial_of};
 pub use trial::{Cheaper, Trial};
+pub use update::{ArrayUpdate, Kind, Sources, UpdatePlan, Updated, create, is_there, plan_update, update};
 pub use verify::{Comparison, Sample, VerifyOptions, verify};
 
 use std::path::PathBuf;

@@ -27,7 +27,7 @@ mod types;
 pub mod v2;
 
 pub use array::{ArrayNode, Readable, Strings};
-pub use copy::update::{Asked, Came, CopyUpdate, Origin, project_update};
+pub use copy::update::{Asked, Came, CopyUpdate, Origin, Paths, project_update};
 pub use copy::{CopyProjection, project_copy};
 pub use hierarchy::{Document, Hierarchy, NodeDocs};
 pub use layout::{Layout, LayoutError};

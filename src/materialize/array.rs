@@ -25,6 +25,8 @@ pub(super) struct ArrayCopy {
     /// Target files along each axis.
     pub(super) file_grid: Vec<u64>,
     pub(super) stamps: Stamps,
+    /// Its files are written beside the copy, from where they go to their places.
+    pub(super) is_staged: bool,
     /// They are written down, so that they must tell any two states apart.
     is_written_down: bool,
     /// Stamps that no commit has yet.
@@ -52,6 +54,7 @@ impl ArrayCopy {
             file_shape,
             file_grid,
             stamps: Stamps::default(),
+            is_staged: false,
             is_written_down: true,
             fresh: Mutex::default(),
             copied,
@@ -149,6 +152,11 @@ impl ArrayCopy {
     /// The key of target file `file` below the array.
     pub(super) fn key(&self, file: u64) -> String {
         self.copied.key_encoding.key(&unravel(file, &self.file_grid))
+    }
+
+    /// What target file `file` is called where it is written: beside the copy it needs no folders.
+    pub(super) fn written_name(&self, file: u64) -> String {
+        if self.is_staged { file.to_string() } else { self.key(file) }
     }
 
     /// The stamp of a source file in the state of the source that is copied.

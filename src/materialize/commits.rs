@@ -8,7 +8,7 @@ use super::progress::Progress;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A crash costs at most what was done in this time, or this many bytes, and in the commit under way. Short copies are
@@ -42,21 +42,23 @@ struct Pending {
 }
 
 /// Collects what is written, and commits it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Commits {
     pending: Mutex<Pending>,
     wake: Condvar,
     /// Folders on the file systems that are written to.
     folders: Vec<PathBuf>,
     /// Where files go once they are on disk, if they do not stay where they are written.
-    place: Option<Place>,
+    place: Option<Arc<Place>>,
+    /// One commit at a time.
+    turn: Mutex<()>,
     /// Files that could not be made, by array.
     left_out: Mutex<BTreeMap<u32, Vec<u64>>>,
 }
 
 impl Commits {
-    pub(super) fn new(folders: Vec<PathBuf>, place: Option<Place>) -> Self {
-        Commits { pending: Mutex::default(), wake: Condvar::new(), folders, place, left_out: Mutex::default() }
+    pub(super) fn new(folders: Vec<PathBuf>, place: Option<Arc<Place>>) -> Self {
+        Commits { folders, place, ..Commits::default() }
     }
 
     /// Target file `file` of an array is made.
@@ -73,11 +75,6 @@ impl Commits {
     /// Files of an array that could not be made.
     pub(super) fn take_left_out(&self, array: u32) -> Vec<u64> {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).remove(&array).unwrap_or_default()
-    }
-
-    /// Where files go.
-    pub(super) fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
     }
 
     /// A file was copied as it is.
@@ -158,8 +155,9 @@ impl Commits {
         self.wake.notify_all();
     }
 
-    /// Makes what is noted last, and names it in the journal.
-    fn commit(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
+    /// Makes what is noted last, puts it in its place, and names it in the journal.
+    pub(super) fn commit(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Pending { files, bands, spools, passed, .. } = {
             let mut pending = self.lock();
             let is_over = pending.is_over;

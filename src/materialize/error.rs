@@ -22,6 +22,12 @@ pub enum CopyError {
         /// As the source has it, if it is a source chunk.
         error: Option<Arc<SourceError>>,
     },
+    /// The source does not hold still for as long as it takes to copy something of it.
+    #[error("{what} changed again each time it was copied")]
+    Restless {
+        /// Array and key, or file.
+        what: String,
+    },
     /// The operating system refused.
     #[error("{}: cannot {action}: {error}", path.display())]
     Io {
@@ -33,7 +39,7 @@ pub enum CopyError {
         error: Arc<io::Error>,
     },
     /// The disk or the quota is used up.
-    #[error("{}: {error}: make room and go on with --resume", path.display())]
+    #[error("{}: {error}: make room, and then go on", path.display())]
     Full {
         /// What could not be written.
         path: PathBuf,
@@ -118,7 +124,7 @@ pub enum CopyError {
 impl CopyError {
     /// Going on later makes sense.
     pub fn is_resumable(&self) -> bool {
-        matches!(self, CopyError::Stopped | CopyError::Full { .. })
+        matches!(self, CopyError::Stopped | CopyError::Full { .. } | CopyError::Restless { .. })
     }
 
     /// A failure of the file system at `path`.

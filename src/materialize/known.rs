@@ -32,7 +32,6 @@ pub struct Words {
 struct Header {
     format: u32,
     source: PathBuf,
-    words: Words,
     /// How the source's chunks are decoded, and how those of the copy are cut and encoded.
     kind: String,
     /// The source's shape.
@@ -40,13 +39,18 @@ struct Header {
     /// Shapes to which chunks of the copy may be cut at its edges: the source's, and others that it had where it was not
     /// brought up to date to its end.
     cut_to: Vec<Vec<u64>>,
+    /// The journal of the run that is bringing the array up to date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<u64>,
 }
 
 /// What is known of an array that is cut anew.
 #[derive(Debug, Clone)]
 pub(super) struct KnownArray {
-    pub(super) words: Words,
+    /// Shapes to which chunks of the copy may be cut at its edges.
     pub(super) cut_to: Vec<Vec<u64>>,
+    /// The journal of the run that was bringing it up to date, and did not end.
+    pub(super) run: Option<u64>,
     /// Source files along each axis.
     grid: Vec<u64>,
     stamps: Vec<u64>,
@@ -97,7 +101,7 @@ impl KnownArray {
     /// What the record in `folder` says of `array`, whose source lies at `source`.
     pub(super) fn read(folder: &Path, array: &ArrayCopy, source: &Path) -> Result<Self, Unknown> {
         let (header, stamps): (Header, Vec<u64>) = record::read(&folder.join(record::STAMPS))?;
-        let Header { format, source: of, words, kind: of_kind, shape, cut_to } = header;
+        let Header { format, source: of, kind: of_kind, shape, cut_to, run } = header;
         if format != FORMAT || of != source || of_kind != kind(array) {
             return Err(Unknown::Foreign);
         }
@@ -108,34 +112,46 @@ impl KnownArray {
         if !is_sound || n_files != Some(stamps.len() as u64) {
             return Err(Unknown::Damaged);
         }
-        Ok(KnownArray { words, cut_to, grid, stamps })
+        Ok(KnownArray { cut_to, run, grid, stamps })
     }
 
-    /// The state in which the source file at `indices` was copied, if that is known.
-    pub(super) fn get(&self, indices: &[u64]) -> Option<Stamp> {
+    /// What is known of the source file at `indices`.
+    pub(super) fn get(&self, indices: &[u64]) -> Was {
         let is_inside = indices.iter().zip(&self.grid).all(|(idx, n)| idx < n);
         if !is_inside {
-            return None;
+            return Was::Beyond;
         }
-        Stamp::from_raw(*self.stamps.get(ravel(indices, &self.grid) as usize)?)
+        let raw = self.stamps.get(ravel(indices, &self.grid) as usize);
+        raw.and_then(|raw| Stamp::from_raw(*raw)).map_or(Was::Unknown, Was::Copied)
     }
+}
+
+/// What is known of a source file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Was {
+    /// The array did not reach so far.
+    Beyond,
+    /// Nothing.
+    Unknown,
+    /// In which state it was copied.
+    Copied(Stamp),
 }
 
 /// Writes the record of `array` at `path`, with the stamp of each source file as `stamp` has it.
 pub(super) fn write_array(
     path: &Path,
     array: &ArrayCopy,
-    (source, words): (&Path, &Words),
-    cut_to: &[Vec<u64>],
+    source: &Path,
+    (cut_to, run): (&[Vec<u64>], Option<u64>),
     stamp: impl Fn(u64) -> u64,
 ) -> Result<File, CopyError> {
     let header = Header {
         format: FORMAT,
         source: source.to_owned(),
-        words: words.clone(),
         kind: kind(array),
         shape: array.source().shape.clone(),
         cut_to: cut_to.to_vec(),
+        run,
     };
     let n_files = array.reader.file_grid().iter().product::<u64>() as usize;
     record::write(path, &header, (0..n_files).map(|file| stamp(file as u64)))
@@ -153,13 +169,20 @@ pub(super) struct KnownPassed {
 struct PassedHeader {
     format: u32,
     source: PathBuf,
+    words: Words,
+}
+
+/// With which words the copy was made of which a record lies in `folder`, whatever its source.
+pub(super) fn words(folder: &Path) -> Option<Words> {
+    let (header, _): (PassedHeader, Vec<u64>) = record::read(&folder.join(record::PASSED)).ok()?;
+    Some(header.words)
 }
 
 impl KnownPassed {
     /// What the record in `folder` says, if it is of the source at `source`.
     pub(super) fn read(folder: &Path, source: &Path) -> Result<Self, Unknown> {
         let (header, words): (PassedHeader, Vec<u64>) = record::read(&folder.join(record::PASSED))?;
-        if header != (PassedHeader { format: FORMAT, source: source.to_owned() }) {
+        if (header.format, &*header.source) != (FORMAT, source) {
             return Err(Unknown::Foreign);
         }
         let (pairs, _) = words.as_chunks::<2>();
@@ -171,6 +194,11 @@ impl KnownPassed {
         Stamp::from_raw(self.find(digest(key))?)
     }
 
+    /// Whether a file was copied at all.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.find(digest(key)).is_some()
+    }
+
     /// How the node at `path` came into the copy.
     pub(super) fn origin(&self, path: &str) -> Option<Came> {
         match self.find(digest_of_node(path))? {
@@ -180,13 +208,20 @@ impl KnownPassed {
         }
     }
 
+    /// The same without any state of a file.
+    pub(super) fn without_states(&self) -> PassedNotes {
+        let forgotten =
+            |[digest, stamp]: &[u64; 2]| [*digest, if [CUT, PASSED].contains(stamp) { *stamp } else { UNKNOWN }];
+        PassedNotes { pairs: self.pairs.iter().map(forgotten).collect() }
+    }
+
     fn find(&self, digest: u64) -> Option<u64> {
         self.pairs.binary_search_by_key(&digest, |pair| pair[0]).ok().map(|at| self.pairs[at][1])
     }
 }
 
 /// What is to be known of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct PassedNotes {
     pairs: Vec<[u64; 2]>,
 }
@@ -203,12 +238,12 @@ impl PassedNotes {
     }
 
     /// Writes them down.
-    pub(super) fn write(mut self, path: &Path, source: &Path) -> Result<File, CopyError> {
+    pub(super) fn write(mut self, path: &Path, source: &Path, words: &Words) -> Result<File, CopyError> {
         // What came last is first among those with the same digest.
         self.pairs.reverse();
         self.pairs.sort_by_key(|pair| pair[0]);
         self.pairs.dedup_by_key(|pair| pair[0]);
-        let header = PassedHeader { format: FORMAT, source: source.to_owned() };
+        let header = PassedHeader { format: FORMAT, source: source.to_owned(), words: words.clone() };
         let n_words = 2 * self.pairs.len();
         record::write(path, &header, (0..n_words).map(|nth| self.pairs[nth / 2][nth % 2]))
     }
@@ -245,7 +280,7 @@ mod tests {
         notes.file("a/c/2", UNKNOWN);
         notes.node("a", Came::Passed);
         notes.node("", Came::Cut);
-        notes.write(&folder.path().join(record::PASSED), source).unwrap();
+        notes.write(&folder.path().join(record::PASSED), source, &Words::default()).unwrap();
         let again = KnownPassed::read(folder.path(), source).unwrap();
         let found = ["a/c/0", "a/c/1", "a/c/2", "b"].map(|key| again.get(key));
         assert_eq!(found, [Some(stamp(6)), Some(stamp(10)), None, None]);
@@ -254,5 +289,12 @@ mod tests {
             (Some(Came::Passed), Some(Came::Cut), None)
         );
         assert_eq!(KnownPassed::read(folder.path(), Path::new("/other")).unwrap_err(), Unknown::Foreign);
+        again.without_states().write(&folder.path().join(record::PASSED), source, &Words::default()).unwrap();
+        assert_eq!(words(folder.path()), Some(Words::default()));
+        let forgotten = KnownPassed::read(folder.path(), source).unwrap();
+        assert_eq!(
+            (forgotten.get("a/c/0"), forgotten.has("a/c/0"), forgotten.origin("a")),
+            (None, true, Some(Came::Passed))
+        );
     }
 }

@@ -15,9 +15,9 @@ use super::standing::Standing;
 use super::strings::{self, StringsCopy};
 use super::write::Writer;
 use super::{CopyError, Options};
-use crate::geometry::{Region, TileId, unravel};
+use crate::geometry::{LeafShare, Region, TileId, Tiling, ravel, unravel};
 use crate::source::SourceError;
-use crate::synthesis::{FromSource, Leaves};
+use crate::synthesis::{FromSource, Lay, Leaves};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(super) struct Wanted<'a> {
     /// The only files that are to be made; all where it is missing.
     pub(super) only: Option<&'a Done>,
     /// Files that are there already, of which those that are the same stay.
-    pub(super) standing: Option<&'a Standing>,
+    pub(super) standing: Option<&'a Standing<'a>>,
     /// How an earlier run went about it, and the bands that it has put into its temporary file.
     pub(super) begun: Option<(&'a Spool, &'a Done)>,
 }
@@ -78,7 +78,8 @@ impl Making<'_> {
         Progress::add(&progress.done_bytes, made);
         Progress::add(&progress.resumed_bytes, made);
         // With `/` between indices, the last of them is the name and the others are folders.
-        let is_sparse = array.copied.key_encoding.separator == '/' && array.file_grid.last() == Some(&1);
+        let has_folders = array.copied.key_encoding.separator == '/' && !array.is_staged;
+        let is_sparse = has_folders && array.file_grid.last() == Some(&1);
         let folder = Folder::open(&self.store.join(array.path()), is_sparse)?;
         if array.source().is_variable() {
             let copy = StringsCopy { at, array, folder, done, only, is_resumed, commits, progress, keep_going };
@@ -120,7 +121,11 @@ impl Making<'_> {
             engine::sweep(Work { array, plan: &plan, leaves, sink: &writer, progress, pool, keep_going })
         };
         let Some(spool) = &plan.spool else {
-            return sweep(&FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) });
+            let source = FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) };
+            return match only {
+                Some(only) => sweep(&DrawnOn { source, array, only }),
+                None => sweep(&source),
+            };
         };
         let file = SpoolFile::open(array, &plan, spool.clone())?;
         let nothing = Done::default();
@@ -133,5 +138,32 @@ impl Making<'_> {
         drop(file);
         site::remove(&spool.path)?;
         Ok(failures)
+    }
+}
+
+/// The leaves of the source on which some files draw: a tile has others, too, which need not be decoded.
+#[derive(Debug)]
+struct DrawnOn<'a> {
+    source: FromSource<'a>,
+    array: &'a ArrayCopy,
+    only: &'a Done,
+}
+
+impl Leaves for DrawnOn<'_> {
+    fn scratch_bytes(&self, part_bytes: u64) -> u64 {
+        self.source.scratch_bytes(part_bytes)
+    }
+
+    fn lay(&self, tiling: &Tiling, boxes: &[Region]) -> Lay {
+        self.source.lay(tiling, boxes)
+    }
+
+    fn read(&self, share: &LeafShare, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {
+        let array = self.array;
+        let part = Region::of_cell(leaf, &array.source().leaf_shape).intersect(&share.coverage);
+        let files = part.cells(&array.file_shape);
+        let is_drawn_on = files.positions().any(|file| self.only.has(ravel(&file, &array.file_grid)));
+        // What nobody wants is as good as absent.
+        if is_drawn_on { self.source.read(share, leaf, lay, out) } else { Ok(false) }
     }
 }

@@ -16,16 +16,14 @@ pub(super) struct Place {
     /// Where files are written.
     staged: PathBuf,
     target: PathBuf,
-    /// Arrays that stay where they are written until they are complete.
-    fresh: HashSet<u32>,
     /// Arrays of which files with the same bytes stay, by position.
     by_bytes: HashSet<u32>,
     n_changed: AtomicU64,
 }
 
 impl Place {
-    pub(super) fn new(staged: &Path, target: &Path, fresh: HashSet<u32>, by_bytes: HashSet<u32>) -> Self {
-        Place { staged: staged.to_owned(), target: target.to_owned(), fresh, by_bytes, n_changed: AtomicU64::new(0) }
+    pub(super) fn new(staged: &Path, target: &Path, by_bytes: HashSet<u32>) -> Self {
+        Place { staged: staged.to_owned(), target: target.to_owned(), by_bytes, n_changed: AtomicU64::new(0) }
     }
 
     /// Files of the copy that have become others, or gone.
@@ -33,34 +31,41 @@ impl Place {
         self.n_changed.load(Relaxed)
     }
 
-    /// Puts files of array `at`, which are on disk, in their places.
+    /// Puts files of array `at`, which are on disk, in their places; not those of arrays that are made as a whole.
     pub(super) fn settle(&self, at: u32, array: &ArrayCopy, files: &[(u64, Became)]) -> Result<(), CopyError> {
-        if self.fresh.contains(&at) {
+        if !array.is_staged {
             return Ok(());
         }
+        let (staged, target) = (self.staged.join(array.path()), self.target.join(array.path()));
         for (file, became) in files {
-            let key = Path::new(array.path()).join(array.key(*file));
+            let key = target.join(array.key(*file));
             match became {
                 Became::AsItWas => {}
                 Became::Nothing => self.remove(&key)?,
-                Became::Written(_) if self.by_bytes.contains(&at) && self.is_same(&key) => {
-                    let staged = self.staged.join(&key);
-                    fs::remove_file(&staged).map_err(|error| CopyError::io(&staged, "remove it", error))?;
+                Became::Written(_) => {
+                    let written = staged.join(array.written_name(*file));
+                    if self.by_bytes.contains(&at) && is_same(&written, &key) {
+                        fs::remove_file(&written).map_err(|error| CopyError::io(&written, "remove it", error))?;
+                    } else {
+                        self.put(&written, &key)?;
+                    }
                 }
-                Became::Written(_) => self.put(&key)?,
             }
         }
         Ok(())
     }
 
-    /// Puts one file in its place.
-    pub(super) fn put(&self, key: &Path) -> Result<(), CopyError> {
-        let (staged, target) = (self.staged.join(key), self.target.join(key));
-        let failed = |error| CopyError::io(&target, "put it in its place", error);
-        match fs::rename(&staged, &target) {
+    /// Puts a file that passes through, and is on disk, in its place.
+    pub(super) fn put_passed(&self, key: &str) -> Result<(), CopyError> {
+        self.put(&self.staged.join(key), &self.target.join(key))
+    }
+
+    fn put(&self, written: &Path, target: &Path) -> Result<(), CopyError> {
+        let failed = |error| CopyError::io(target, "put it in its place", error);
+        match fs::rename(written, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = target.parent().unwrap_or(&self.target);
-                fs::create_dir_all(folder).and_then(|()| fs::rename(&staged, &target)).map_err(failed)?;
+                fs::create_dir_all(folder).and_then(|()| fs::rename(written, target)).map_err(failed)?;
             }
             renamed => renamed.map_err(failed)?,
         }
@@ -68,24 +73,40 @@ impl Place {
         Ok(())
     }
 
-    /// Removes one file, if it is there.
-    pub(super) fn remove(&self, key: &Path) -> Result<(), CopyError> {
-        let target = self.target.join(key);
-        match fs::remove_file(&target) {
+    /// Removes the file of the copy with this key, if it is there.
+    pub(super) fn remove_key(&self, key: &Path) -> Result<(), CopyError> {
+        self.remove(&self.target.join(key))
+    }
+
+    fn remove(&self, target: &Path) -> Result<(), CopyError> {
+        match fs::remove_file(target) {
             Ok(()) => {
                 self.n_changed.fetch_add(1, Relaxed);
                 Ok(())
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
-            Err(error) => Err(CopyError::io(&target, "remove it", error)),
+            Err(error) => Err(CopyError::io(target, "remove it", error)),
         }
     }
 
-    /// Files are as large as one chunk, or one shard, of strings.
-    fn is_same(&self, key: &Path) -> bool {
-        match (fs::read(self.staged.join(key)), fs::read(self.target.join(key))) {
-            (Ok(ours), Ok(theirs)) => ours == theirs,
-            _ => false,
+    /// Removes a file of the array at `path`, if it is there, and folders below the array that are left empty.
+    pub(super) fn remove_with_folders(&self, path: &str, key: &str) -> Result<(), CopyError> {
+        self.remove_key(&Path::new(path).join(key))?;
+        let mut folder = key;
+        while let Some((above, _)) = folder.rsplit_once('/') {
+            if fs::remove_dir(self.target.join(path).join(above)).is_err() {
+                break;
+            }
+            folder = above;
         }
+        Ok(())
+    }
+}
+
+/// Whether two files hold the same: they are as large as one chunk, or one shard, of strings.
+fn is_same(ours: &Path, theirs: &Path) -> bool {
+    match (fs::read(ours), fs::read(theirs)) {
+        (Ok(ours), Ok(theirs)) => ours == theirs,
+        _ => false,
     }
 }

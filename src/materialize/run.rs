@@ -17,7 +17,7 @@ use super::{CopyError, Options, Outcome};
 use crate::source::{Counters, SourceError, Stamp, hierarchy};
 use crate::zarr::hierarchy::{DOCUMENT, Hierarchy, NodeDocs};
 use crate::zarr::{Came, CopyProjection, Projection};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ pub fn copy(
             .into_iter()
             .map(|copied| ArrayCopy::new(&options.source, copied, Arc::clone(counters)))
             .collect::<Result<Vec<_>, _>>()?;
-        let header = Header::new(&options.source, texts(hierarchy), projection.documents.clone());
+        let header = Header::new(&options.source, texts(hierarchy), projection.documents.clone(), BTreeSet::new());
         let (journal, commits) = if is_resumed {
             Journal::resume(&site.journal(), &header)?
         } else {
@@ -55,7 +55,7 @@ pub fn copy(
         };
         Ok((arrays, journal, commits))
     };
-    let (arrays, journal, earlier) = match prepare() {
+    let (arrays, mut journal, earlier) = match prepare() {
         Ok(prepared) => prepared,
         Err(error) => {
             if !is_resumed {
@@ -64,7 +64,7 @@ pub fn copy(
             return Err(error);
         }
     };
-    let earlier = earlier::recall(&arrays, earlier, options)?;
+    let earlier = earlier::recall(&arrays, earlier, &mut journal, options)?;
     let total = arrays.iter().map(ArrayCopy::array_bytes).sum();
     progress.total_bytes.store(total, std::sync::atomic::Ordering::Relaxed);
     let run = Run {
@@ -80,6 +80,10 @@ pub fn copy(
         earlier: &earlier,
     };
     let failures = run.all()?;
+    let is_changed = |error: &&Arc<SourceError>| matches!(***error, SourceError::Changed { .. });
+    if let Some(changed) = failures.iter().find(is_changed).filter(|_| options.lives) {
+        return Err(CopyError::source(Arc::clone(changed)));
+    }
     if failures.is_empty() {
         run.write_records()?;
     }
@@ -185,21 +189,28 @@ impl Run<'_> {
             let stamp = |file| array.stamps.get(file).map_or(known::UNKNOWN, Stamp::to_raw);
             let path = store.join(array.path()).join(record::STAMPS);
             let shape = array.source().shape.clone();
-            known::write_array(&path, array, (source, &self.options.words), &[shape], stamp)?;
+            known::write_array(&path, array, source, (&[shape], None), stamp)?;
         }
         let Some(first) = self.arrays.first() else { return Ok(()) };
         let mut notes = PassedNotes::default();
+        let Projection { array_paths, group_paths, arrays, .. } = self.projection;
+        // Documents are held against the source's themselves.
+        let is_document = |key: &str| {
+            let node = key.strip_suffix(DOCUMENT).map(|folder| folder.trim_end_matches('/'));
+            node.is_some_and(|node| array_paths.iter().chain(group_paths).any(|path| path == node))
+        };
         let each = |commit: Commit| -> Option<()> {
-            commit.passed.iter().for_each(|(key, stamp)| notes.file(key, *stamp));
+            let files = commit.passed.iter().filter(|(key, _)| !is_document(key));
+            files.for_each(|(key, stamp)| notes.file(key, *stamp));
             None
         };
         journal::search(&self.site.journal(), each)?;
-        let Projection { array_paths, group_paths, arrays, .. } = self.projection;
         for path in array_paths.iter().chain(group_paths) {
             let is_cut = arrays.iter().any(|array| array.source.path == *path);
             notes.node(path, if is_cut { Came::Cut } else { Came::Passed });
         }
-        notes.write(&store.join(first.path()).join(record::PASSED), source).map(drop)
+        let path = store.join(first.path()).join(record::PASSED);
+        notes.write(&path, source, &self.options.words).map(drop)
     }
 
     /// A copy must be of one state of its source.

@@ -173,7 +173,7 @@ impl<'a> SpoolFile<'a> {
             let decode = |(leaf, parts): (&Vec<u64>, Vec<(&Region, &mut [u8])>)| {
                 match self.decode(leaf, parts, slots, progress) {
                     // The second pass comes to it again, and says what is missing because of it.
-                    Err(CopyError::Source(_)) if work.keep_going => {
+                    Err(error) if work.keep_going && error.unread().is_some() => {
                         is_whole.store(false, Relaxed);
                         lock(&self.failed).insert(leaf.clone());
                         Ok(())

@@ -1,6 +1,7 @@
 //! The chunk files that a copy has already, held against what the source has: those that are the same stay.
 
 use super::array::ArrayCopy;
+use super::done::Done;
 use super::progress::Progress;
 use super::verify::{CompareMeans, TargetArray};
 use super::{CopyError, Options};
@@ -15,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// One array of the copy as it is.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct Standing<'a> {
+    /// Files of which what lies beyond the array is not what it should be.
+    recut: &'a Done,
     target: TargetArray,
     slots: Slots,
     /// Memory that comparing takes.
@@ -24,11 +27,12 @@ pub(super) struct Standing {
     shards: Mutex<HashMap<u64, bool>>,
 }
 
-impl Standing {
+impl<'a> Standing<'a> {
     /// Prepares an array of the copy at `root`; `described` is what its document is to say. Reads nothing.
     pub(super) fn new(
         root: &Path,
         described: &Readable,
+        recut: &'a Done,
         options: &Options,
         counters: Arc<Counters>,
     ) -> Result<Self, CopyError> {
@@ -36,11 +40,20 @@ impl Standing {
         let one_bytes = target.scratch_bytes();
         let all_bytes = one_bytes.saturating_mul(options.threads.max(1) as u64);
         let scratch_bytes = all_bytes.min((options.memory_bytes / 4).max(one_bytes));
-        Ok(Standing { target, slots: Slots::new(scratch_bytes), scratch_bytes, shards: Mutex::default() })
+        Ok(Standing { recut, target, slots: Slots::new(scratch_bytes), scratch_bytes, shards: Mutex::default() })
     }
 
-    /// Whether what is there of `unit` is the same, bit for bit. What cannot be read is not.
-    pub(super) fn holds(&self, array: &ArrayCopy, unit: &Region, bytes: Option<&[u8]>, progress: &Progress) -> bool {
+    /// Whether what is there of `unit`, a part of `file`, is the same, bit for bit. What cannot be read is not.
+    pub(super) fn holds(
+        &self,
+        array: &ArrayCopy,
+        (file, unit): (u64, &Region),
+        bytes: Option<&[u8]>,
+        progress: &Progress,
+    ) -> bool {
+        if self.recut.has(file) {
+            return false;
+        }
         let is_same = AtomicBool::new(true);
         let means = CompareMeans { slots: &self.slots, place_ns: &progress.place_ns };
         self.target.compare(array.source(), unit, bytes, means, &|_, found| {

@@ -175,7 +175,7 @@ impl Run<'_> {
                         Progress::add(&progress.files, 1);
                         Progress::add(&progress.written_bytes, written);
                     }
-                    None if self.copy.is_resumed => folder.remove(&array.key(file))?,
+                    None if self.copy.is_resumed => folder.remove(&array.written_name(file))?,
                     None => {}
                 }
                 self.count(file, bytes);
@@ -187,7 +187,7 @@ impl Run<'_> {
                 commits.left_out(*at, file);
                 self.count(file, 0);
                 // A run before this one may have left anything.
-                folder.remove(&array.key(file))?;
+                folder.remove(&array.written_name(file))?;
                 Ok(true)
             }
             Err(error) => Err(error),
@@ -198,7 +198,7 @@ impl Run<'_> {
         let array = self.copy.array;
         let region = Region::of_cell(&unravel(file, &array.file_grid), &array.file_shape);
         let progress = self.copy.progress;
-        let key = || array.key(file);
+        let key = || array.written_name(file);
         let Some(shards) = &self.shards else {
             return Ok(match self.chunk(&region, room)? {
                 MadeChunk::Outgrown => Made::Outgrown,

@@ -67,7 +67,7 @@ pub fn verify(
     verify_but(source, target, &BTreeSet::new(), options, progress, counters)
 }
 
-/// The same, where arrays of `expected` may be missing in the target.
+/// The same, where nodes of `expected` may be in one of the two alone.
 pub(super) fn verify_but(
     source: &Path,
     target: &Path,

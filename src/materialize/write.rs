@@ -28,7 +28,7 @@ pub(super) struct Writer<'a> {
     /// The only files that are to be written, and the tiles that have them; all where it is missing.
     pub(super) only: Option<(&'a Done, Vec<TileId>)>,
     /// Files that are there already, of which those that are the same stay.
-    pub(super) standing: Option<&'a Standing>,
+    pub(super) standing: Option<&'a Standing<'a>>,
     /// An earlier run may have left files that no commit names.
     pub(super) is_resumed: bool,
     pub(super) shards: Shards,
@@ -44,7 +44,7 @@ impl Writer<'_> {
                 Progress::add(&self.progress.files, 1);
                 Progress::add(&self.progress.written_bytes, bytes);
             }
-            None if self.is_resumed => self.folder.remove(&self.array.key(file))?,
+            None if self.is_resumed => self.folder.remove(&self.array.written_name(file))?,
             None => {}
         }
         self.commits.file(self.at, file, written_bytes.map_or(Became::Nothing, Became::Written));
@@ -56,7 +56,7 @@ impl Writer<'_> {
     fn stays(&self, unit: u64, bytes: Option<&[u8]>) -> bool {
         let Some(standing) = self.standing else { return false };
         let file = self.units.chunk_of(unit).0;
-        let is_same = standing.holds(self.array, &self.units.piece_region(unit), bytes, self.progress);
+        let is_same = standing.holds(self.array, (file, &self.units.piece_region(unit)), bytes, self.progress);
         if self.units.per_chunk() > 1 {
             standing.note(file, is_same);
             return false;
@@ -76,7 +76,7 @@ impl Writer<'_> {
     fn put_chunk(&self, file: u64, region: &Region, bytes: &[u8]) -> Result<(), CopyError> {
         let encoded = Progress::timed(&self.progress.encode_ns, || self.encode(region, bytes, region))?;
         let Some(encoded) = encoded else { return self.is_done(file, None) };
-        let key = self.array.key(file);
+        let key = self.array.written_name(file);
         Progress::timed(&self.progress.write_ns, || self.folder.write(&key, &encoded))?;
         self.is_done(file, Some(encoded.len() as u64))
     }
@@ -109,7 +109,7 @@ impl Writer<'_> {
 
     fn put_slab(&self, unit: u64, slab: Slab<'_>) -> Result<(), CopyError> {
         let (file, nth) = self.units.chunk_of(unit);
-        let key = || self.array.key(file);
+        let key = || self.array.written_name(file);
         let written =
             Progress::timed(&self.progress.write_ns, || self.shards.put(&self.folder, file, nth, slab, &key))?;
         match written {
@@ -171,6 +171,6 @@ impl Sink for Writer<'_> {
         self.commits.left_out(self.at, file);
         self.count(unit);
         // A shard may have been begun, and a run before this one may have left anything.
-        self.folder.remove(&self.array.key(file))
+        self.folder.remove(&self.array.written_name(file))
     }
 }

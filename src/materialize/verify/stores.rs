@@ -69,7 +69,7 @@ impl Store {
     }
 }
 
-/// Every array of either store, and the groups that differ. Arrays of `expected` may be missing in the target.
+/// Every array of either store, and the groups that differ. Those of `expected` may be in one of the two alone.
 pub(super) fn pairs(
     source: &Store,
     target: &Store,
@@ -79,7 +79,7 @@ pub(super) fn pairs(
     let (mut arrays, mut groups) = (Vec::new(), Vec::new());
     for path in paths {
         let there = |store: &Store| store.hierarchy.nodes.contains_key(path);
-        if expected.contains(path.as_str()) && !there(target) {
+        if expected.contains(path.as_str()) && !(there(source) && there(target)) {
             continue;
         }
         let found = ArrayComparison { path: path.clone(), ..ArrayComparison::default() };

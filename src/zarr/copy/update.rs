@@ -13,6 +13,7 @@ use crate::zarr::json;
 use crate::zarr::layout::{Layout, LayoutError};
 use crate::zarr::naming::display_path;
 use crate::zarr::project::{self, Chosen, Nodes, Projected, has_unreadable_shards, rewrite_groups};
+use crate::zarr::select;
 use crate::zarr::splice::{self, Edit};
 use crate::zarr::stored;
 use crate::zarr::types::{CopiedArray, VirtualArray};
@@ -28,8 +29,20 @@ pub enum Came {
     Passed,
 }
 
-/// How a node of the copy came there, by path; `None` where it was not copied from this source as far as is known.
-pub type Origin<'a> = &'a dyn Fn(&str) -> Option<Came>;
+/// Where the nodes of a copy come from, by path, as far as is known.
+#[derive(Clone, Copy)]
+pub struct Origin<'a> {
+    /// How an array came there.
+    pub came: &'a dyn Fn(&str) -> Option<Came>,
+    /// Whether a node was copied from this source, and not put there by somebody else.
+    pub is_copied: &'a dyn Fn(&str) -> bool,
+}
+
+impl std::fmt::Debug for Origin<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Origin").finish_non_exhaustive()
+    }
+}
 
 /// Layout and codecs that the user gives although the copy has its own.
 #[derive(Debug, Clone, Copy)]
@@ -55,13 +68,36 @@ pub struct CopyUpdate {
     pub fresh: BTreeSet<String>,
     /// The shapes of the other arrays as the copy has them now.
     pub shapes: BTreeMap<String, Vec<u64>>,
+    /// Of them, those that have become longer.
+    pub grown: BTreeSet<String>,
     /// Documents that stand while the copy is brought up to date: without what goes, arrays no larger than both before and
     /// after. Empty where nothing goes or shrinks.
     pub interim: BTreeMap<String, String>,
     /// Nodes that go.
-    pub removed: Vec<String>,
+    pub removed: Paths,
     /// Nodes that are in the copy alone and stay.
-    pub kept: Vec<String>,
+    pub kept: Paths,
+}
+
+/// Paths of nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paths {
+    /// Of arrays.
+    pub arrays: Vec<String>,
+    /// Of groups.
+    pub groups: Vec<String>,
+}
+
+impl Paths {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        self.arrays.iter().chain(&self.groups)
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.arrays.is_empty() && self.groups.is_empty()
+    }
 }
 
 /// What becomes of an array that the source has.
@@ -85,14 +121,18 @@ pub fn project_update(
     let theirs = read_target(target)?;
     let specs = Specs::read(asked.codecs, &ours.arrays)?;
     let mut notices = Vec::new();
-    let fates = fates(&ours, &theirs, origin, &mut notices)?;
-    if let Some(layout) = asked.layout.filter(|_| !asked.is_same_layout) {
-        agree::layout(layout, &ours.arrays, &fates, &theirs)?;
+    let selected = asked.layout.map(|layout| select::select(&ours.arrays, layout, true)).transpose()?;
+    let is_selected = |path: &str| {
+        selected.as_ref().is_some_and(|selected| selected.rechunked.iter().any(|wish| wish.array.path == path))
+    };
+    let fates = fates(&ours, &theirs, origin, &is_selected, &mut notices)?;
+    if let Some(selected) = selected.as_ref().filter(|_| !asked.is_same_layout) {
+        agree::layout(selected, &ours.arrays, &fates, &theirs)?;
     }
     let chosen = choose(&mut ours, &fates, &theirs, origin, asked.layout, &mut notices)?;
     let (removed, kept) = only_there(&ours, &theirs, origin);
     let beside: BTreeMap<String, ShownNode> =
-        kept.iter().filter_map(|path| Some((path.clone(), theirs.node(path)?.clone()))).collect();
+        kept.all().filter_map(|path| Some((path.clone(), theirs.node(path)?.clone()))).collect();
     let nodes = ours.arrays.clone();
     let mut copied: Vec<CopiedArray> = Vec::new();
     let Projected { projection, all } = project::project_chosen(ours, chosen, beside, |rechunked| {
@@ -111,15 +151,21 @@ pub fn project_update(
     let appends = appends(&nodes, &copied);
     let fresh: BTreeSet<String> =
         fates.iter().filter(|(_, fate)| matches!(fate, Fate::Fresh)).map(|(path, _)| path.clone()).collect();
-    let documents: BTreeMap<String, String> = all.into_iter().filter(|(path, _)| !kept.contains(path)).collect();
+    let is_kept = |path: &String| kept.all().any(|kept| kept == path);
+    let documents: BTreeMap<String, String> = all.into_iter().filter(|(path, _)| !is_kept(path)).collect();
     let is_old = |array: &&ArrayNode| fates.contains_key(&array.path) && !fresh.contains(&array.path);
     let shapes: BTreeMap<String, Vec<u64>> =
         theirs.arrays.iter().filter(is_old).map(|array| (array.path.clone(), array.shape.clone())).collect();
+    let is_grown = |array: &&ArrayNode| {
+        let before = shapes.get(&array.path);
+        before.is_some_and(|before| before.iter().zip(&array.shape).any(|(before, after)| before < after))
+    };
+    let grown = nodes.iter().filter(is_grown).map(|array| array.path.clone()).collect();
     let replaced = fresh.iter().filter(|path| theirs.text(path).is_some());
-    let gone: BTreeSet<String> = removed.iter().chain(replaced).cloned().collect();
+    let gone: BTreeSet<String> = removed.all().chain(replaced).cloned().collect();
     let interim = interim(&theirs, &nodes, &shapes, &gone)?;
     let copy = CopyProjection { projection, copied, notices, appends };
-    Ok(CopyUpdate { copy, documents, fresh, shapes, interim, removed, kept })
+    Ok(CopyUpdate { copy, documents, fresh, shapes, grown, interim, removed, kept })
 }
 
 /// The nodes of a copy, which is of Zarr v3.
@@ -148,6 +194,7 @@ fn fates(
     ours: &Nodes,
     theirs: &Nodes,
     origin: Origin<'_>,
+    is_selected: &dyn Fn(&str) -> bool,
     notices: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Fate>, LayoutError> {
     for (path, node) in ours.nodes() {
@@ -171,9 +218,11 @@ fn fates(
                 .push(format!("{}: its {what} is another than in the copy: it is made anew", display_path(&node.path)));
             return Ok(Fate::Fresh);
         }
-        let came = origin(&node.path);
+        let came = (origin.came)(&node.path);
         let is_stored_alike = stored::difference(&our_document, &their_document).is_none();
         match (came, is_stored_alike) {
+            // An array cut as its source is may have passed or not: what is asked for tells.
+            (None, true) if is_selected(&node.path) => {}
             (None | Some(Came::Passed), true) => return Ok(Fate::Passed),
             (Some(Came::Passed), false) => {
                 let name = display_path(&node.path);
@@ -212,7 +261,7 @@ fn choose(
     let cuts = || fates.values().filter_map(|fate| if let Fate::Kept(cut) = fate { Some(&**cut) } else { None });
     for node in ours.arrays.iter().filter(|node| layout.is_none() && is_fresh(&node.path)) {
         let Ok((source, _)) = node.cut(true) else { continue };
-        let came = theirs.array(&node.path).and_then(|_| origin(&node.path));
+        let came = theirs.array(&node.path).and_then(|_| (origin.came)(&node.path));
         let own = theirs.array(&node.path).filter(|own| came == Some(Came::Cut) && own.shape.len() == node.shape.len());
         let (chunk_shape, shard_shape) = match own.and_then(|own| own.cut(true).ok()) {
             Some((own, _)) => (own.leaf_shape.clone(), own.sharding.as_ref().map(|_| own.file_shape.clone())),
@@ -239,13 +288,16 @@ fn choose(
 
 /// The nodes that only the copy has: those that go, and those that stay because nobody knows that they were copied, or
 /// because such a one lies below.
-fn only_there(ours: &Nodes, theirs: &Nodes, origin: Origin<'_>) -> (Vec<String>, Vec<String>) {
-    let only: Vec<&String> = theirs.nodes().map(|(path, _)| path).filter(|path| ours.node(path).is_none()).collect();
-    let foreign: Vec<&String> = only.iter().copied().filter(|path| origin(path).is_none()).collect();
-    let stays = |path: &&String| foreign.iter().any(|kept| *kept == *path || below(kept, path).is_some());
-    let (kept, removed): (Vec<&String>, Vec<&String>) = only.into_iter().partition(stays);
-    let owned = |paths: Vec<&String>| paths.into_iter().cloned().collect();
-    (owned(removed), owned(kept))
+fn only_there(ours: &Nodes, theirs: &Nodes, origin: Origin<'_>) -> (Paths, Paths) {
+    let only = || theirs.nodes().filter(|(path, _)| ours.node(path).is_none());
+    let foreign: Vec<&String> = only().map(|(path, _)| path).filter(|path| !(origin.is_copied)(path)).collect();
+    let (mut removed, mut kept) = (Paths::default(), Paths::default());
+    for (path, node) in only() {
+        let stays = foreign.iter().any(|foreign| *foreign == path || below(foreign, path).is_some());
+        let paths = if stays { &mut kept } else { &mut removed };
+        if node.is_group { &mut paths.groups } else { &mut paths.arrays }.push(path.clone());
+    }
+    (removed, kept)
 }
 
 /// The documents of the copy without the nodes `gone`, arrays cut to what they have both before (`shapes`) and after.

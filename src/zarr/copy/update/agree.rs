@@ -6,23 +6,22 @@ use crate::zarr::array::ArrayNode;
 use crate::zarr::copy::encoding;
 use crate::zarr::copy::spec::Specs;
 use crate::zarr::json;
-use crate::zarr::layout::{Layout, LayoutError, Length};
+use crate::zarr::layout::{LayoutError, Length};
 use crate::zarr::naming::display_path;
 use crate::zarr::project::{Nodes, Rechunked};
-use crate::zarr::select;
+use crate::zarr::select::Selected;
 use std::collections::BTreeMap;
 
 const REMEDY: &str = "leave it out, for the copy keeps its own; or make the copy anew with --overwrite";
 
-/// Holds `layout` against the arrays of the copy. Lengths that it does not give as numbers are those of the time when the
+/// Holds what a layout selects against the arrays of the copy. Lengths that it does not give as numbers are those of the time when the
 /// copy was made, which need not be those of today.
 pub(super) fn layout(
-    layout: &Layout,
+    selected: &Selected<'_>,
     arrays: &[ArrayNode],
     fates: &BTreeMap<String, Fate>,
     theirs: &Nodes,
 ) -> Result<(), LayoutError> {
-    let selected = select::select(arrays, layout, true)?;
     for node in arrays {
         let wishes = selected.rechunked.iter().find(|selection| selection.array.path == node.path);
         let disagree = |asked: String, has: String| LayoutError::Disagrees {

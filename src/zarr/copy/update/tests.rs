@@ -64,12 +64,14 @@ fn own(path: &str) -> Option<Came> {
     Some(if ["flux", "sub/mask"].contains(&path) { Came::Cut } else { Came::Passed })
 }
 
+const OWN: Origin<'_> = Origin { came: &own, is_copied: &|path| own(path).is_some() };
+
 fn asked<'a>(layout: Option<&'a Layout>, codecs: &'a [String]) -> Asked<'a> {
     Asked { layout, is_same_layout: false, codecs, is_same_codecs: false }
 }
 
 fn updated(source: &Hierarchy, target: &Hierarchy) -> CopyUpdate {
-    project_update(source, target, &own, asked(None, &[])).unwrap()
+    project_update(source, target, OWN, asked(None, &[])).unwrap()
 }
 
 #[test]
@@ -84,6 +86,7 @@ fn the_documents_are_those_of_a_copy_made_anew_in_the_same_layout() {
         assert!(update.fresh.is_empty() && update.removed.is_empty() && update.kept.is_empty());
         assert_eq!(update.shapes["time"], [25]);
         assert_eq!(update.interim.is_empty(), n_epochs >= 25);
+        assert_eq!(update.grown.len(), if n_epochs > 25 { 3 } else { 0 });
         assert_eq!(update.copy.copied, project_copy(&source, &layout(LAYOUT), &[]).unwrap().copied);
     }
 }
@@ -95,7 +98,7 @@ fn what_shrinks_or_goes_is_out_of_the_documents_first() {
     less.retain(|(path, _)| !path.starts_with("sub"));
     let source = store(&less);
     let update = updated(&source, &target);
-    assert_eq!(update.removed, ["sub", "sub/mask"]);
+    assert_eq!(update.removed, Paths { arrays: vec!["sub/mask".to_owned()], groups: vec!["sub".to_owned()] });
     let paths: Vec<&str> = update.interim.keys().map(String::as_str).collect();
     assert_eq!(paths, ["", "flux", "time"]);
     let root = json::parse(&update.interim[""]).unwrap();
@@ -104,9 +107,10 @@ fn what_shrinks_or_goes_is_out_of_the_documents_first() {
     assert_eq!(copies.get("flux").and_then(|flux| flux.get("shape")).unwrap().text(), "[30, 20]");
     assert!(update.interim["flux"].contains("[5, 10]"), "as it is cut");
     // What others have put there stays, and is in every copy of the documents.
-    let known = |path: &str| own(path).filter(|_| path != "sub/mask");
-    let update = project_update(&source, &target, &known, asked(None, &[])).unwrap();
-    assert_eq!((update.removed.len(), &update.kept[..]), (0, &["sub".to_owned(), "sub/mask".to_owned()][..]));
+    let others = Origin { is_copied: &|path| path != "sub/mask", ..OWN };
+    let update = project_update(&source, &target, others, asked(None, &[])).unwrap();
+    assert!(update.removed.is_empty());
+    assert_eq!(update.kept, Paths { arrays: vec!["sub/mask".to_owned()], groups: vec!["sub".to_owned()] });
     assert!(update.documents[""].contains("\"sub/mask\": ") && !update.documents.contains_key("sub/mask"));
 }
 
@@ -136,7 +140,7 @@ fn a_new_array_is_cut_as_its_sisters_are_or_as_the_layout_says() {
     assert_eq!(update.fresh.iter().map(String::as_str).collect::<Vec<_>>(), ["sub/error", "sub/image"]);
     assert!(update.documents["flux"].contains("\"level\":7"), "the copy's own codecs");
     let wishes = Layout { chunks: vec![LAYOUT.to_owned(), "sub/error:object=2".to_owned()], ..Layout::default() };
-    let update = project_update(&source, &target, &own, asked(Some(&wishes), &[])).unwrap();
+    let update = project_update(&source, &target, OWN, asked(Some(&wishes), &[])).unwrap();
     assert_eq!(cut(&update, "sub/error"), Some(vec![2, 1]));
 }
 
@@ -162,7 +166,7 @@ fn layouts_and_codecs_must_be_those_of_the_copy() {
         let shards = shards.iter().map(|text| (*text).to_owned()).collect();
         let wishes = Layout { shards, ..layout(chunks) };
         let codecs: Vec<String> = codecs.iter().map(|text| (*text).to_owned()).collect();
-        project_update(&source, &target, &own, asked(Some(&wishes), &codecs))
+        project_update(&source, &target, OWN, asked(Some(&wishes), &codecs))
             .map(drop)
             .map_err(|error| error.to_string())
     };
@@ -189,8 +193,8 @@ fn layouts_and_codecs_must_be_those_of_the_copy() {
     let wishes = layout("object=5,epoch=full");
     let target = copied(&store(&survey(10)), &wishes, &[]);
     let same = Asked { is_same_layout: true, ..asked(Some(&wishes), &[]) };
-    assert_eq!(project_update(&source, &target, &own, same).unwrap().copy.copied[0].array.chunk_shape, [5, 10]);
-    assert!(project_update(&store(&survey(10)), &target, &own, asked(Some(&wishes), &[])).is_ok());
+    assert_eq!(project_update(&source, &target, OWN, same).unwrap().copy.copied[0].array.chunk_shape, [5, 10]);
+    assert!(project_update(&store(&survey(10)), &target, OWN, asked(Some(&wishes), &[])).is_ok());
 }
 
 #[test]
@@ -208,7 +212,10 @@ fn copies_by_others_are_taken_as_they_are_or_refused_by_name() {
         nodes[2].1 = array(&[30, 25], &[3, 25], &["object", "epoch"], "uint8");
         store(&nodes)
     };
-    let update = |target: &Hierarchy| project_update(&source, target, &|_| None, asked(None, &[]));
+    let update = |target: &Hierarchy| {
+        let nobody = Origin { came: &|_| None, is_copied: &|_| false };
+        project_update(&source, target, nobody, asked(None, &[]))
+    };
     let good = update(&sharded(LITTLE, index, "end")).unwrap();
     let flux = &good.copy.copied[0].array;
     assert_eq!((&flux.chunk_shape[..], flux.shard_shape.as_deref()), (&[5, 5][..], Some(&[30, 5][..])));
