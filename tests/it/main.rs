@@ -13,4 +13,5 @@ mod streams;
 mod stress;
 mod support;
 mod tidy;
+mod updates;
 mod verify;

@@ -25,7 +25,7 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("flate2", &["source/stream"]),
     ("zstd", &["source/stream"]),
     ("lru", &["cache", "source/shard", "view/array"]),
-    ("crc32c", &["cache/disk", "materialize/journal", "materialize/shards"]),
+    ("crc32c", &["cache/disk", "materialize/journal", "materialize/record", "materialize/shards"]),
     ("lz4_flex", &["source"]),
     ("rayon", &["synthesis", "view/engine", "materialize"]),
     (
@@ -37,7 +37,18 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("clap_mangen", &["cli"]),
     ("anyhow", &["cli"]),
     ("thiserror", &["zarr", "source", "cache/disk", "view", "fuse", "memory", "materialize/error"]),
-    ("serde", &["source/counters", "cache", "view/journal", "materialize/journal", "cli"]),
+    (
+        "serde",
+        &[
+            "source/counters",
+            "cache",
+            "view/journal",
+            "materialize/journal",
+            "materialize/known",
+            "materialize/record",
+            "cli",
+        ],
+    ),
     ("serde_json", &["source/codecs", "view/status", "view/disk", "materialize", "cli"]),
     ("base64", &["zarr"]),
     ("half", &["zarr"]),
