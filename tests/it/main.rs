@@ -15,4 +15,5 @@ mod streams;
 mod stress;
 mod support;
 mod tidy;
+mod updates;
 mod verify;

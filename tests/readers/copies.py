@@ -18,6 +18,8 @@ COPY_SECONDS = 120
 # What a second's grace for a signal may come to on a busy machine.
 SIGNAL_SECONDS = 5
 LAYOUT = ["--chunks", "object=15,epoch=full"]
+# What a copy keeps in the folders of arrays: of which state of the source it is.
+RECORDS = {".rechunkfs", ".rechunkfs-passed"}
 
 
 def partial(target):
@@ -39,6 +41,21 @@ def report(source, target, *flags, code=0):
     found = json.loads(copy(source, target, "--json", *flags, code=code).stdout)
     assert found["rechunkfs"] == "materialize" and found["version"] == 1
     return found
+
+
+def update(source, target, *flags, code=0):
+    """`rechunkfs materialize --update`, as JSON; with `said`, what was said on stderr."""
+    run = rechunkfs("materialize", source, target, "--update", "--json", *flags, timeout=COPY_SECONDS)
+    assert run.returncode == code, f"{shlex.join(run.args)}\nexit {run.returncode}, not {code}\n{run.stdout}{run.stderr}"
+    if code in (0, 4) and Path(target).is_dir():
+        assert code or not partial(target).exists(), run.stderr
+    found = json.loads(run.stdout) if run.stdout else {}
+    return {**found, "said": run.stderr}
+
+
+def touched(found):
+    """Chunks (or shards) of the copy that an update made again, by array."""
+    return {array["path"]: array["touched_chunks"] for array in found["arrays"] if array["state"] != "same"}
 
 
 def verify(source, target, *flags, code=0):
