@@ -1,7 +1,7 @@
 //! Brings a copy up to date with its source: what has changed is done again, in the copy's own layout, while it is read.
 //!
 //! Files are made beside the copy, as a copy makes them, and take their places in it once they are on disk (see
-//! [`super::place`]). What was copied in which state lies in the copy (see [`super::known`]): what is to be done is what draws
+//! `place.rs`). What was copied in which state lies in the copy (see `known.rs`): what is to be done is what draws
 //! on source chunks that are in another state now. Where that is not known, contents are compared.
 
 mod bring;

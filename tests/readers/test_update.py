@@ -21,10 +21,14 @@ from copies import (
     SLOW_CHUNKS,
     SLOW_SHAPE,
     assert_same_tree,
+    committed,
     copy,
     copying,
+    go_on,
+    halt,
     partial,
     slow_source,
+    stopped,
     touched,
     tree,
     update,
@@ -564,11 +568,14 @@ def killed(source, target, seconds):
 
 def test_killed_at_any_moment_the_copy_is_a_valid_store_and_it_goes_on(slow_pair):
     source, target = slow_pair
+    reprocess(source, 0, 5)
     start = time.monotonic()
+    update(source, target)
+    seconds = time.monotonic() - start
     old, new = reprocess(source, 0, 5)
     check, moments, n_killed, n_resumed = old_or_new(old, new), random.Random(9), 0, 0
     for n in range(14):
-        n_killed += killed(source, target, moments.uniform(0, 0.5)) == -signal.SIGKILL
+        n_killed += killed(source, target, moments.uniform(0, 0.7 * seconds)) == -signal.SIGKILL
         array = zarr.open_group(target, mode="r")["mag"]
         assert array.shape == SLOW_SHAPE
         for _ in range(20):
@@ -580,7 +587,7 @@ def test_killed_at_any_moment_the_copy_is_a_valid_store_and_it_goes_on(slow_pair
             assert_same_store(target, source)
             old, new = reprocess(source, 0, 5)
             check = old_or_new(old, new)
-    assert n_killed > 7 and n_resumed > 0, (n_killed, n_resumed, time.monotonic() - start)
+    assert n_killed > 7 and n_resumed > 0, (n_killed, n_resumed, seconds)
     update(source, target)
     assert_as_made_anew(source, target, *SLOW_TENS)
 
@@ -604,20 +611,16 @@ def test_what_was_done_is_not_done_again(slow_pair):
     source, target = slow_pair
     reprocess(source, 0, 5)
     with copying(source, target, "--update") as process:
-        deadline = time.monotonic() + 60
         journal = partial(target) / "update"
-        # The header, the stamps, and a commit.
-        while not (journal.exists() and journal.read_bytes().count(b"\n") > 2):
-            assert process.poll() is None and time.monotonic() < deadline, process.log.read_text()
-            time.sleep(0.002)
+        halt(process, lambda: committed(target, "update", n_before=2), standing=0.05)  # the header, the stamps, and a commit
         process.send_signal(signal.SIGKILL)
         process.wait(60)
     commits = [json.loads(line.split(b" ", 1)[1]) for line in journal.read_bytes().splitlines()[1:]]
-    committed = sum(n for commit in commits for array in commit["arrays"].values() for _, n in array["files"])
+    n_committed = sum(n for commit in commits for array in commit["arrays"].values() for _, n in array["files"])
     before = chunks(target)
     found = update(source, target)
-    assert committed > 0 and found["resumed"] is True
-    assert len(rewritten(target, before)) <= 160 - committed
+    assert n_committed > 0 and found["resumed"] is True
+    assert len(rewritten(target, before)) <= 160 - n_committed
     assert_as_made_anew(source, target, *SLOW_TENS)
 
 
@@ -736,13 +739,11 @@ def test_the_second_of_two_refuses(slow_pair):
     source, target = slow_pair
     reprocess(source, 0, 5)
     with copying(source, target, "--update", "-j", "1") as process:
-        deadline = time.monotonic() + 60
-        while not (partial(target) / "update").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.002)
+        halt(process, (partial(target) / "update").exists)
         said = update(source, target, code=1)["said"]
         assert "another run" in said, said
         assert rechunkfs("materialize", source, target, "--overwrite", *SLOW_TENS).returncode == 1
+        go_on(process)
         assert process.wait(120) == 0, process.log.read_text()
     assert_as_made_anew(source, target, *SLOW_TENS)
 
@@ -752,11 +753,9 @@ def test_a_signal_stops_it_with_the_command_that_goes_on(slow_pair, sent):
     source, target = slow_pair
     reprocess(source, 0, 5)
     with copying(source, target, "--update", "-j", "1") as process:
-        deadline = time.monotonic() + 60
-        while not (partial(target) / "update").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.002)
+        halt(process, (partial(target) / "update").exists)
         process.send_signal(sent)
+        go_on(process)
         assert process.wait(30) == 4, process.log.read_text()
     assert "--update" in process.log.read_text() and "--resume" not in process.log.read_text()
     update(source, target)
@@ -799,16 +798,7 @@ def test_verify_finds_what_others_have_changed_and_the_next_update_mends_it(pair
 def test_an_unfinished_copy_is_gone_on_with_and_made_afresh_where_the_source_has_grown(slow_pair, tmp_path):
     source, target = slow_pair[0], tmp_path / "u.zarr"
     for grows in (False, True):
-        with copying(source, target, *SLOW) as process:
-            deadline = time.monotonic() + 60
-            while not (partial(target) / "journal").exists():
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.002)
-            time.sleep(0.3)
-            process.send_signal(signal.SIGKILL)
-            process.wait(60)
-        if not partial(target).exists():
-            pytest.skip("it was quicker than the signal")
+        stopped(source, target, *SLOW)
         if grows:
             mag_of(source).append(random_bits("u4", (SLOW_SHAPE[0], 1)), axis=1)
             zarr.consolidate_metadata(source)
