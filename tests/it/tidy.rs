@@ -51,7 +51,7 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("base64", &["zarr"]),
     ("half", &["zarr"]),
     ("globset", &["zarr", "cli/inspect"]),
-    ("rustix", &["source", "cache/buffer", "cache/disk", "view/host", "materialize", "fuse", "cli"]),
+    ("rustix", &["source", "synthesis/crew", "cache/buffer", "cache/disk", "view/host", "materialize", "fuse", "cli"]),
     ("signal_hook", &["fuse/signals"]),
     ("tracing", &["view", "fuse", "cli"]),
     ("tracing_subscriber", &["cli"]),
