@@ -183,11 +183,11 @@ impl Filesystem for FileSystem {
 
     fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
         // That of the source: all zeros confuse programs that look for room, and there is none to write in anyway.
-        match rustix::fs::statvfs(self.view.source()) {
-            Ok(host) => {
+        match self.view.source_directory().map(rustix::fs::statvfs) {
+            Some(Ok(host)) => {
                 reply.statfs(host.f_blocks, 0, 0, host.f_files, 0, host.f_bsize as u32, 255, host.f_frsize as u32)
             }
-            Err(_) => reply.statfs(0, 0, 0, 0, 0, BLOCK_BYTES, 255, BLOCK_BYTES),
+            Some(Err(_)) | None => reply.statfs(0, 0, 0, 0, 0, BLOCK_BYTES, 255, BLOCK_BYTES),
         }
     }
 

@@ -32,12 +32,13 @@ pub use error::ViewError;
 pub use follow::Follow;
 pub use open::{ArrayCost, Options};
 
+use crate::source::Store;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use engine::Engine;
 use follow::Following;
 use host::HostStamp;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tree::Directory;
@@ -48,7 +49,7 @@ const CHUNKS_FROM: u64 = 3;
 /// The virtual store.
 #[derive(Debug)]
 pub struct View {
-    root: PathBuf,
+    store: Store,
     engine: Arc<Engine>,
     following: Following,
     memory_bytes: u64,
@@ -78,7 +79,7 @@ pub enum Node {
     },
     /// Something shown as it is in the source.
     Host {
-        /// Path on the host.
+        /// Path on the host, or key of an object.
         path: Arc<Path>,
         /// Its state when it was looked up.
         stamp: HostStamp,
@@ -190,7 +191,7 @@ impl View {
     /// [`ViewError::Stale`] where a file is not any more what it was.
     pub fn restat(&self, node: &Node) -> Result<Stat, ViewError> {
         let Node::Host { path, stamp } = node else { return self.stat(node) };
-        let now = HostStamp::of(path)?;
+        let now = HostStamp::of(&self.store, path)?;
         let is_same = if stamp.is_directory {
             (now.is_directory, now.device, now.inode) == (true, stamp.device, stamp.inode)
         } else {
@@ -232,12 +233,14 @@ impl View {
                     }
                 }
             }
-            Node::Host { path, stamp } if stamp.is_directory => host::list(path, from, &mut |next, name| {
-                let found = if is_dots(name) { None } else { self.host_node(&path.join(name)).ok() };
-                let is_directory = found.as_ref().is_none_or(|(_, stat)| stat.is_directory);
-                let (node, stat) = found.unzip();
-                emit(ListEntry { next, name, node, stat, is_directory })
-            }),
+            Node::Host { path, stamp } if stamp.is_directory => {
+                host::list(&self.store, path, from, &mut |next, name, stamp| {
+                    let found = if is_dots(name) { None } else { self.listed_node(&path.join(name), stamp).ok() };
+                    let is_directory = found.as_ref().is_none_or(|(_, stat)| stat.is_directory);
+                    let (node, stat) = found.unzip();
+                    emit(ListEntry { next, name, node, stat, is_directory })
+                })
+            }
             _ => Err(ViewError::NotADirectory),
         }
     }
@@ -264,20 +267,25 @@ impl View {
                 }
                 Err(error) => reply(Err(error)),
             },
-            Node::Host { path, stamp } if !stamp.is_directory => match host::read(path, stamp, offset, len) {
-                Ok(bytes) => reply(Ok(&bytes)),
-                Err(error) => {
-                    self.engine.journal.record(format!("{}: {error}", path.display()));
-                    reply(Err(error));
+            Node::Host { path, stamp } if !stamp.is_directory => {
+                match host::read(&self.store, path, stamp, offset, len) {
+                    Ok(bytes) => reply(Ok(&bytes)),
+                    Err(error) => {
+                        self.engine.journal.record(format!("{}: {error}", path.display()));
+                        reply(Err(error));
+                    }
                 }
-            },
+            }
             _ => reply(Err(ViewError::IsADirectory)),
         }
     }
 
-    /// The source store.
-    pub fn source(&self) -> &Path {
-        &self.root
+    /// The directory of the source store, where it has one.
+    pub fn source_directory(&self) -> Option<&Path> {
+        match &self.store {
+            Store::Disk(root) => Some(root),
+            Store::Objects(_) => None,
+        }
     }
 
     fn array(&self, idx: u32) -> Result<Arc<array::Rechunked>, ViewError> {
@@ -341,9 +349,10 @@ impl View {
         from: u64,
         emit: &mut dyn FnMut(ListEntry<'_>) -> bool,
     ) -> Result<(), ViewError> {
-        let has_v3_document = directory.path.join(DOCUMENT).exists();
-        let stands_in = if directory.path.join(".zarray").exists() { ".zarray" } else { ".zgroup" };
-        host::list(&directory.path, from, &mut |next, name| {
+        let is_there = |name: &str| HostStamp::of(&self.store, &directory.path.join(name)).is_ok();
+        let has_v3_document = is_there(DOCUMENT);
+        let stands_in = if is_there(".zarray") { ".zarray" } else { ".zgroup" };
+        host::list(&self.store, &directory.path, from, &mut |next, name, _| {
             if is_dots(name) {
                 return emit(ListEntry { next, name, node: None, stat: None, is_directory: true });
             }
@@ -366,8 +375,16 @@ impl View {
     }
 
     fn host_node(&self, path: &Path) -> Result<(Node, Stat), ViewError> {
-        let stamp = HostStamp::of(path).map_err(|error| self.absence(error))?;
+        let stamp = HostStamp::of(&self.store, path).map_err(|error| self.absence(error))?;
         Ok((Node::Host { path: path.into(), stamp }, stamp.stat()))
+    }
+
+    /// The same of an entry of a listing, which may tell its state.
+    fn listed_node(&self, path: &Path, stamp: Option<HostStamp>) -> Result<(Node, Stat), ViewError> {
+        match stamp {
+            Some(stamp) => Ok((Node::Host { path: path.into(), stamp }, stamp.stat())),
+            None => self.host_node(path),
+        }
     }
 
     /// Enters an error in the journal on its way up.

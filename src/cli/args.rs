@@ -76,8 +76,10 @@ impl Command {
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// The store: a directory with zarr.json, .zgroup or .zarray
+    /// The store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
     pub(crate) source: PathBuf,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     /// Which arrays (a glob on the full path; ** crosses groups; may be repeated)
     #[arg(long, value_name = "GLOB")]
     pub(crate) array: Vec<String>,
@@ -88,7 +90,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Args)]
 pub(crate) struct MountArgs {
-    /// The store: a directory with zarr.json, .zgroup or .zarray
+    /// The store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
     pub(crate) source: PathBuf,
     /// An empty directory, or one to create; or /dev/fd/N, a FUSE descriptor opened and mounted by another
     pub(crate) mountpoint: PathBuf,
@@ -123,7 +125,7 @@ pub(crate) struct MountArgs {
 
 #[derive(Args)]
 pub(crate) struct ExecArgs {
-    /// The store: a directory with zarr.json, .zgroup or .zarray
+    /// The store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
     pub(crate) source: PathBuf,
     /// The command; {} in it stands for the view's path (also in $RECHUNKFS_VIEW)
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -271,13 +273,15 @@ pub(crate) struct LayoutArgs {
 #[command(next_help_heading = "Resources")]
 pub(crate) struct ResourceArgs {
     /// How soon a change of the source shows: seconds, 0 for at once, or never for a source that is finished [default: 2; on
-    /// network file systems 15]
+    /// network file systems 15, of a URL 60]
     #[arg(long, value_name = "SECONDS", value_parser = parse_refresh, help_heading = "Resources")]
     pub(crate) refresh: Option<Refresh>,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a quarter, at most 8 GiB, of what machine, cgroups
     /// and Slurm leave]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<MemoryRequest>,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     /// Keep decoded data in this folder, too, and for the next mount; created where it is missing [default: off]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
@@ -287,6 +291,14 @@ pub(crate) struct ResourceArgs {
     /// Threads for decoding [default: the CPUs of this job]
     #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize))]
     pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Args)]
+pub(crate) struct StorageArgs {
+    /// An option of a source behind a URL, as endpoint=http://host:9000, region=..., skip_signature=true (anonymous); may be
+    /// repeated. Everybody can see it: give secrets by the environment (AWS_SECRET_ACCESS_KEY and so on)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_storage_option, help_heading = "Resources")]
+    pub(crate) storage_option: Vec<(String, String)>,
 }
 
 #[derive(Args)]
@@ -315,6 +327,11 @@ fn plain_size(text: &str) -> Result<u64, String> {
 pub(crate) enum Refresh {
     Never,
     After(Duration),
+}
+
+fn parse_storage_option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("KEY=VALUE is wanted")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn parse_refresh(text: &str) -> Result<Refresh, String> {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use rechunkfs::materialize::Sample;
 use rechunkfs::memory::{self, Budget, default_threads};
+use rechunkfs::source::{StorageOption, Store};
 use rechunkfs::view::CacheDir;
 use rechunkfs::zarr::layout::Layout;
 
@@ -16,11 +17,14 @@ use super::{args, cache_dir, filesystem};
 const REFRESH: Duration = Duration::from_secs(2);
 /// and where each look goes over a network.
 const REMOTE_REFRESH: Duration = Duration::from_secs(15);
+/// Or each look is a request, perhaps one that is paid for.
+const URL_REFRESH: Duration = Duration::from_secs(60);
 
 /// What to show, and with what means.
 pub(crate) struct ViewConfig {
-    /// Canonical.
+    /// Canonical, or a URL.
     pub(crate) source: PathBuf,
+    pub(crate) store: Store,
     pub(crate) layout: Layout,
     pub(crate) budget: Budget,
     pub(crate) threads: usize,
@@ -123,6 +127,7 @@ pub(crate) struct VerifyConfig {
 /// `inspect`.
 pub(crate) struct InspectConfig {
     pub(crate) source: PathBuf,
+    pub(crate) storage_options: Vec<StorageOption>,
     pub(crate) array_globs: Vec<String>,
     pub(crate) json: bool,
 }
@@ -142,7 +147,8 @@ impl ViewConfig {
         resources: &args::ResourceArgs,
         output: args::OutputArgs,
     ) -> anyhow::Result<Self> {
-        let source = canonical_source(source)?;
+        let store = open_source(source, &resources.storage.storage_option)?;
+        let source = store.name();
         Ok(Self {
             cache_dir: resources
                 .cache_dir
@@ -152,9 +158,11 @@ impl ViewConfig {
             refresh: match resources.refresh {
                 Some(args::Refresh::Never) => None,
                 Some(args::Refresh::After(refresh)) => Some(refresh),
+                None if Store::is_url(&source) => Some(URL_REFRESH),
                 None if filesystem::is_remote(&source) => Some(REMOTE_REFRESH),
                 None => Some(REFRESH),
             },
+            store,
             source,
             layout: layout.into(),
             budget: Budget::settle(resources.memory, memory::Default::BESIDE)?,
@@ -230,8 +238,26 @@ fn any_seed() -> u64 {
     u64::from(now.subsec_nanos()) ^ (now.as_secs() & 0xffff)
 }
 
+/// The store at a path or a URL.
+pub(crate) fn open_source(source: &Path, options: &[StorageOption]) -> anyhow::Result<Store> {
+    if Store::is_url(source) {
+        return Ok(Store::open(source, options)?);
+    }
+    anyhow::ensure!(
+        options.is_empty(),
+        "--storage-option is for a source behind a URL; {} is a path",
+        source.display()
+    );
+    Ok(Store::from(&canonical_source(source)?))
+}
+
 /// The daemon leaves the working directory, so paths must hold without it.
-pub(crate) fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
+fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
+    anyhow::ensure!(
+        !Store::is_url(source),
+        "{} is a URL, and this command reads directories; run it on a mount: rechunkfs exec URL ... -- rechunkfs ... {{}} ...",
+        source.display().to_string().split('?').next().unwrap_or_default()
+    );
     source.canonicalize().with_context(|| format!("the source {} cannot be opened", source.display()))
 }
 
@@ -276,7 +302,12 @@ impl ExecConfig {
 
 impl From<args::InspectArgs> for InspectConfig {
     fn from(args: args::InspectArgs) -> Self {
-        Self { source: args.source, array_globs: args.array, json: args.json }
+        Self {
+            source: args.source,
+            storage_options: args.storage.storage_option,
+            array_globs: args.array,
+            json: args.json,
+        }
     }
 }
 

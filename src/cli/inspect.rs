@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use globset::{GlobBuilder, GlobSetBuilder};
-use rechunkfs::source::hierarchy;
+use rechunkfs::source::{Store, hierarchy};
 use rechunkfs::zarr;
 use serde_json::{Value, json};
 
-use super::config::{InspectConfig, canonical_source};
+use super::config::{InspectConfig, open_source};
 use super::mount::quoted;
 use super::output;
 use super::report::{name, shape, table, thousands};
@@ -32,14 +32,16 @@ struct Presence {
 
 /// Runs `inspect`.
 pub(crate) fn run(config: &InspectConfig) -> anyhow::Result<ExitCode> {
-    let source = canonical_source(&config.source)?;
-    let nodes = zarr::read_nodes(&hierarchy::read(&source)?)?;
+    let store = open_source(&config.source, &config.storage_options)?;
+    let source = store.name();
+    let nodes = zarr::read_nodes(&hierarchy::read(&store)?)?;
     let has_something_to_rechunk = nodes.arrays.iter().any(|array| array.shape.len() > 1 && array.readable.is_ok());
     let layout = has_something_to_rechunk.then(|| zarr::project::suggestion(&nodes.arrays));
     let command = layout.as_ref().map(|layout| command_line(&source, layout));
     let arrays = select(nodes.arrays.into_iter().map(ArraySummary::from).collect(), &config.array_globs)?;
     let mut entries_left = MOST_ENTRIES;
-    let presence: Vec<Presence> = arrays.iter().map(|array| count(&source, array, &mut entries_left)).collect();
+    let presence: Vec<Presence> =
+        arrays.iter().map(|array| count(&store, array, &mut entries_left)).collect::<Result<_, _>>()?;
     if config.json {
         let list: Value = arrays.iter().zip(&presence).map(|(array, presence)| array_json(array, presence)).collect();
         let layout = layout.map(|layout| json!({ "flags": layout, "command": command }));
@@ -138,14 +140,26 @@ impl Presence {
     }
 }
 
-fn count(source: &Path, array: &ArraySummary, entries_left: &mut u64) -> Presence {
+fn count(store: &Store, array: &ArraySummary, entries_left: &mut u64) -> std::io::Result<Presence> {
     let mut counted = Presence { present: 0, expected: array.files_expected(), at_least: false };
-    let mut folders = vec![source.join(&array.path)];
+    if let Some(objects) = store.objects() {
+        if !objects.is_listed() {
+            counted.at_least = true;
+            return Ok(counted);
+        }
+        let found = objects.first_below(&array.path, *entries_left as usize)?;
+        *entries_left -= found.len() as u64;
+        counted.at_least = *entries_left == 0;
+        let names = found.iter().map(|(name, _)| name.rsplit('/').next().unwrap_or(name));
+        counted.present = names.filter(|name| is_chunk_name(name)).count() as u64;
+        return Ok(counted);
+    }
+    let mut folders = vec![store.path(&array.path)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if *entries_left == 0 {
                 counted.at_least = true;
-                return counted;
+                return Ok(counted);
             }
             *entries_left -= 1;
             // The type comes with the directory entry: nothing is asked per file.
@@ -156,7 +170,7 @@ fn count(source: &Path, array: &ArraySummary, entries_left: &mut u64) -> Presenc
             }
         }
     }
-    counted
+    Ok(counted)
 }
 
 /// Metadata and what editors and file systems leave behind start otherwise.

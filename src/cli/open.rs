@@ -33,7 +33,7 @@ pub(crate) fn open_view(
         ));
     }
     progress.doing(&format!("reading the metadata of {}", config.source.display()));
-    let hierarchy = hierarchy::read(&config.source)?;
+    let hierarchy = hierarchy::read(&config.store)?;
     let projection = zarr::project(&hierarchy, &config.layout)?;
     for warning in &projection.warnings {
         warn(warning);
@@ -48,7 +48,7 @@ pub(crate) fn open_view(
         cache_dir,
         follow,
     };
-    let view = View::open(&config.source, projection, options)?;
+    let view = View::open(&config.store, projection, options)?;
     for slow in report::slow_first_reads(&view) {
         warn(&slow);
     }

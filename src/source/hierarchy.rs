@@ -1,11 +1,12 @@
-//! Reads the documents of a store from disk: groups are walked, arrays are not entered.
+//! Reads the documents of a store: groups are walked, arrays are not entered.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::{Objects, Part, Store};
 use crate::zarr::hierarchy::{Document, Hierarchy, NodeDocs};
 use crate::zarr::json::{self, JsonError, Value};
 
@@ -55,28 +56,34 @@ pub enum HierarchyError {
     },
 }
 
-/// Reads the documents of all nodes of the store at `root`.
+/// Reads the documents of all nodes of a store.
 ///
 /// # Errors
 /// When the store is missing, is none, or holds a document that cannot be read or is not JSON.
-pub fn read(root: &Path) -> Result<Hierarchy, HierarchyError> {
-    match fs::metadata(root) {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => {
-            return Err(HierarchyError::NotAStore { root: root.to_owned(), hint: "; it is a file".to_owned() });
+pub fn read(store: impl Into<Store>) -> Result<Hierarchy, HierarchyError> {
+    let store = store.into();
+    let hint = match &store {
+        Store::Disk(root) => {
+            check_directory(root)?;
+            hint(root)
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(HierarchyError::Missing { root: root.to_owned() });
-        }
-        Err(source) => {
-            return Err(HierarchyError::Unreadable { path: root.to_owned(), source });
-        }
-    }
-    let mut walk = Walk { nodes: BTreeMap::new(), entered: HashSet::new() };
-    if !walk.node(root, String::new(), 0)? {
-        return Err(HierarchyError::NotAStore { root: root.to_owned(), hint: hint(root) });
+        Store::Objects(_) => "; is the URL right, and are its objects yours to read?".to_owned(),
+    };
+    let root = store.name();
+    let mut walk = Walk { store, nodes: BTreeMap::new(), entered: HashSet::new() };
+    if !walk.node(String::new(), 0)? {
+        return Err(HierarchyError::NotAStore { root, hint });
     }
     Ok(Hierarchy { nodes: walk.nodes })
+}
+
+fn check_directory(root: &Path) -> Result<(), HierarchyError> {
+    match fs::metadata(root) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(HierarchyError::NotAStore { root: root.to_owned(), hint: "; it is a file".to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(HierarchyError::Missing { root: root.to_owned() }),
+        Err(source) => Err(HierarchyError::Unreadable { path: root.to_owned(), source }),
+    }
 }
 
 /// Names a store near `root`: people give the directory above or a group's inside.
@@ -92,55 +99,124 @@ fn hint(root: &Path) -> String {
 }
 
 struct Walk {
+    store: Store,
     nodes: BTreeMap<String, NodeDocs>,
     /// Device and inode of the groups entered: a link back up is not followed again.
     entered: HashSet<(u64, u64)>,
 }
 
 impl Walk {
-    /// Reads the node at `directory` and those below; `false` if there is none.
-    fn node(&mut self, directory: &Path, path: String, depth: usize) -> Result<bool, HierarchyError> {
-        let Some((documents, is_group)) = read_documents(directory)? else {
+    /// Reads the node at `path` and those below; `false` if there is none.
+    fn node(&mut self, path: String, depth: usize) -> Result<bool, HierarchyError> {
+        let Some((documents, is_group)) = self.documents(&path)? else {
             return Ok(false);
         };
+        let names = if is_group && depth < MAX_DEPTH { self.children(&path, &documents)? } else { Vec::new() };
         self.nodes.insert(path.clone(), documents);
-        let unreadable = |source| HierarchyError::Unreadable { path: directory.to_owned(), source };
-        let metadata = fs::metadata(directory).map_err(unreadable)?;
-        if !is_group || depth >= MAX_DEPTH || !self.entered.insert((metadata.dev(), metadata.ino())) {
-            return Ok(true);
-        }
-        for entry in fs::read_dir(directory).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            // A key is text; other names cannot be part of the hierarchy. Files cannot be nodes.
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            let is_file = entry.file_type().map_err(unreadable)?.is_file();
-            if is_file || name.ends_with(".partial") {
-                continue;
-            }
-            let child = if path.is_empty() { name } else { format!("{path}/{name}") };
-            self.node(&entry.path(), child, depth + 1)?;
+        for name in names.into_iter().filter(|name| !name.ends_with(".partial")) {
+            self.node(if path.is_empty() { name } else { format!("{path}/{name}") }, depth + 1)?;
         }
         Ok(true)
     }
+
+    /// Names in a group that may be those of nodes; none where it was entered before.
+    fn children(&mut self, path: &str, documents: &NodeDocs) -> Result<Vec<String>, HierarchyError> {
+        let directory = self.store.path(path);
+        match &self.store {
+            Store::Disk(_) => {
+                let unreadable = |source| HierarchyError::Unreadable { path: directory.clone(), source };
+                let metadata = fs::metadata(&directory).map_err(unreadable)?;
+                if !self.entered.insert((metadata.dev(), metadata.ino())) {
+                    return Ok(Vec::new());
+                }
+                folders(&directory).map_err(unreadable)
+            }
+            Store::Objects(objects) if objects.is_listed() => objects
+                .entries(path)
+                .map(|found| found.folders)
+                .map_err(|source| HierarchyError::Unreadable { path: objects.url(path).into(), source }),
+            Store::Objects(objects) => copied_names(documents).map(Ok).unwrap_or_else(|| {
+                Err(HierarchyError::NotADocument {
+                    path: objects.url(path).into(),
+                    reason:
+                        "the server does not list names, and the group has no consolidated metadata; consolidate it"
+                            .to_owned(),
+                })
+            }),
+        }
+    }
+
+    /// The documents of a node and whether they describe a group; v3 wins where both are.
+    fn documents(&self, path: &str) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
+        let directory = match &self.store {
+            Store::Disk(_) => self.store.path(path),
+            Store::Objects(objects) => objects.url(path).into(),
+        };
+        let read_document = |name: &str| match &self.store {
+            Store::Disk(_) => read_document(&directory.join(name)),
+            Store::Objects(objects) => {
+                let key = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+                read_object(objects, &key)
+            }
+        };
+        let read_json = |name: &str| {
+            let document = read_document(name)?;
+            if let Some(document) = &document {
+                parse(&directory.join(name), document)?;
+            }
+            Ok::<_, HierarchyError>(document)
+        };
+        if let Some(document) = read_document("zarr.json")? {
+            let is_group = check_v3(&directory.join("zarr.json"), &document)?;
+            return Ok(Some((NodeDocs::V3(document), is_group)));
+        }
+        if let Some(array) = read_json(".zarray")? {
+            return Ok(Some((NodeDocs::V2Array { array, attributes: read_json(".zattrs")? }, false)));
+        }
+        if let Some(group) = read_json(".zgroup")? {
+            return Ok(Some((NodeDocs::V2Group { group, attributes: read_json(".zattrs")? }, true)));
+        }
+        Ok(None)
+    }
 }
 
-/// The documents in `directory` and whether they describe a group; v3 wins where both are.
-fn read_documents(directory: &Path) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
-    let zarr_json = directory.join("zarr.json");
-    if let Some(document) = read_document(&zarr_json)? {
-        let is_group = check_v3(&zarr_json, &document)?;
-        return Ok(Some((NodeDocs::V3(document), is_group)));
+/// Names in a directory that are text, as keys are, and not those of files: files cannot be nodes.
+fn folders(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string()
+            && !entry.file_type()?.is_file()
+        {
+            names.push(name);
+        }
     }
-    let attributes = || read_json(&directory.join(".zattrs"));
-    if let Some(array) = read_json(&directory.join(".zarray"))? {
-        return Ok(Some((NodeDocs::V2Array { array, attributes: attributes()? }, false)));
+    Ok(names)
+}
+
+/// The names directly below a group that its consolidated metadata tells, if it has some.
+fn copied_names(documents: &NodeDocs) -> Option<Vec<String>> {
+    let NodeDocs::V3(document) = documents else { return None };
+    let group = json::parse(&document.text).ok()?;
+    let copies = group.get("consolidated_metadata")?.get("metadata")?;
+    let names = copies.members().iter().filter_map(|copy| copy.key.split('/').next().map(str::to_owned));
+    Some(names.filter(|name| !name.is_empty()).collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+fn read_object(objects: &Objects, key: &str) -> Result<Option<Document>, HierarchyError> {
+    let path = PathBuf::from(objects.url(key));
+    match objects.get(key, Part::Whole) {
+        Ok(Some(got)) => Ok(Some(Document { text: text(&path, got.bytes)?, mtime_ns: got.state.mtime_ns.into() })),
+        Ok(None) => Ok(None),
+        Err(source) => Err(HierarchyError::Unreadable { path, source }),
     }
-    if let Some(group) = read_json(&directory.join(".zgroup"))? {
-        return Ok(Some((NodeDocs::V2Group { group, attributes: attributes()? }, true)));
-    }
-    Ok(None)
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, HierarchyError> {
+    String::from_utf8(bytes).map_err(|error| HierarchyError::Invalid {
+        path: path.to_owned(),
+        source: JsonError { offset: error.utf8_error().valid_up_to(), problem: "text that is not UTF-8" },
+    })
 }
 
 /// Whether a zarr.json is a group's (else an array's).
@@ -167,15 +243,6 @@ fn parse<'t>(path: &Path, document: &'t Document) -> Result<Value<'t>, Hierarchy
     Ok(value)
 }
 
-/// Reads a JSON object from `path`, if the file is there.
-fn read_json(path: &Path) -> Result<Option<Document>, HierarchyError> {
-    let document = read_document(path)?;
-    if let Some(document) = &document {
-        parse(path, document)?;
-    }
-    Ok(document)
-}
-
 fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
     let unreadable = |source| HierarchyError::Unreadable { path: path.to_owned(), source };
     let mut file = match File::open(path) {
@@ -193,10 +260,7 @@ fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(unreadable)?;
-    let text = String::from_utf8(bytes).map_err(|error| HierarchyError::Invalid {
-        path: path.to_owned(),
-        source: JsonError { offset: error.utf8_error().valid_up_to(), problem: "text that is not UTF-8" },
-    })?;
+    let text = text(path, bytes)?;
     let mtime_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
     Ok(Some(Document { text, mtime_ns }))
 }

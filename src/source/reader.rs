@@ -2,21 +2,21 @@
 
 mod decode;
 mod files;
+mod opened;
 mod variable;
 
 use super::blosc::{HEADER_BYTES, Header};
 use super::codecs::{IndexCodec, LeafCodec, leaf_bytes};
 use super::shard::{OpenShard, Shards};
-use super::{Counters, SourceError, Stamp};
+use super::{Counters, SourceError, Stamp, Store};
 use crate::geometry::{Numbering, Region, n_elems, ravel};
 use crate::zarr::SourceArray;
 use decode::Encoded;
 pub use decode::Workspace;
 pub use files::Folder;
-use std::fs::File;
+pub(super) use opened::Opened;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -31,6 +31,8 @@ const MAX_INNER_CHUNKS: u64 = 1 << 26;
 #[derive(Debug)]
 pub struct ArrayReader {
     array: SourceArray,
+    store: Store,
+    /// On the host, where the store is there.
     directory: PathBuf,
     codec: LeafCodec,
     shards: Option<Shards>,
@@ -48,19 +50,20 @@ pub struct ArrayReader {
 }
 
 impl ArrayReader {
-    /// Prepares to read `array` of the store at `root`. Reads nothing. Of a sharded array, up to `max_open_shards` files
+    /// Prepares to read `array` of a store. Reads nothing. Of a sharded array, up to `max_open_shards` files
     /// are kept open.
     ///
     /// # Errors
     /// Where a codec cannot be built, or sizes pass what can be addressed.
     pub fn new(
-        root: &Path,
+        store: impl Into<Store>,
         array: &SourceArray,
         max_open_shards: usize,
         counters: Arc<Counters>,
     ) -> Result<Self, SourceError> {
         let refuse = |why: String| SourceError::Unsupported { array: array.path.clone(), why };
         let codec = LeafCodec::new(array)?;
+        let store = store.into();
         let inner_grid: Vec<u64> =
             array.file_shape.iter().zip(&array.leaf_shape).map(|(file, leaf)| file / leaf).collect();
         let file_grid = grid(&array.shape, &array.file_shape);
@@ -80,7 +83,8 @@ impl ArrayReader {
             return Err(refuse(format!("a source chunk of {leaf_bytes} bytes cannot be decoded")));
         }
         Ok(ArrayReader {
-            directory: root.join(&array.path),
+            directory: store.path(&array.path),
+            store,
             array: array.clone(),
             codec,
             shards,
@@ -138,8 +142,13 @@ impl ArrayReader {
     pub fn check_home(&self) -> Result<(), SourceError> {
         let mut cause = io::Error::from(io::ErrorKind::NotFound);
         for name in ["zarr.json", ".zarray"] {
-            match std::fs::metadata(self.directory.join(name)) {
-                Ok(_) => return Ok(()),
+            let found = match &self.store {
+                Store::Disk(_) => std::fs::metadata(self.directory.join(name)).map(|_| true),
+                Store::Objects(objects) => objects.state(&self.below(name)).map(|state| state.stamp.is_present()),
+            };
+            match found {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
                 Err(error) => cause = error,
             }
         }
@@ -288,7 +297,7 @@ impl ArrayReader {
     fn open_shard(
         &self,
         file: &[u64],
-        opened: File,
+        opened: Opened,
         stamp: Stamp,
         size_bytes: u64,
     ) -> Result<Arc<OpenShard>, SourceError> {

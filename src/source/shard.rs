@@ -2,7 +2,7 @@
 
 use super::Stamp;
 use super::codecs::IndexCodec;
-use std::fs::File;
+use super::reader::Opened;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ const MAX_INDEX_BYTES: u64 = 8 << 20;
 /// An open shard.
 #[derive(Debug)]
 pub(super) struct OpenShard {
-    pub(super) file: File,
+    pub(super) file: Opened,
     pub(super) stamp: Stamp,
     /// Offset and length of each inner chunk, in C order; `None` where missing.
     pub(super) slots: Vec<Option<(u64, u64)>>,

@@ -5,7 +5,7 @@ use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 
-/// A digest of (device, inode, size, mtime, ctime), or [`Stamp::ABSENT`].
+/// A digest of (device, inode, size, mtime, ctime), of (ETag, size) of an object, or [`Stamp::ABSENT`].
 ///
 /// Eight bytes, because one is kept for every source chunk file visited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +25,16 @@ impl Stamp {
     pub(super) fn of_stat(file: &Stat) -> Self {
         let times = [file.st_mtime, file.st_mtime_nsec as i64, file.st_ctime, file.st_ctime_nsec as i64];
         Self::digest([file.st_dev, file.st_ino, file.st_size.cast_unsigned()], times)
+    }
+
+    /// The stamp of an object: of its ETag, or of the time at which it was put where it has none.
+    pub(super) fn of_object(tag: Option<&str>, size_bytes: u64, put_s: i64) -> Self {
+        let mut hasher = DefaultHasher::new();
+        match tag {
+            Some(tag) => (size_bytes, tag).hash(&mut hasher),
+            None => (size_bytes, put_s).hash(&mut hasher),
+        }
+        Stamp(hasher.finish() | 2)
     }
 
     fn digest(file: [u64; 3], times: [i64; 4]) -> Self {

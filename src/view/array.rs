@@ -8,9 +8,8 @@ use super::looks::Looks;
 use super::tile::SLOT_BYTES;
 use super::versions::{Version, Versions};
 use crate::geometry::{EncodedOrder, Numbering, Pieces, Region, Tiling, TilingRequest, n_elems};
-use crate::source::{ArrayReader, Counters, SourceError};
+use crate::source::{ArrayReader, Counters, SourceError, Store};
 use crate::zarr::VirtualArray;
-use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// Bytes of a shard index entry: offset and length.
@@ -87,10 +86,10 @@ pub(super) struct Rechunked {
 }
 
 impl Rechunked {
-    /// Prepares `array` of the store at `root`; reads nothing.
+    /// Prepares `array` of a store; reads nothing.
     pub(super) fn new(
         idx: u32,
-        root: &Path,
+        store: &Store,
         array: VirtualArray,
         limits: Limits,
         counters: Arc<Counters>,
@@ -105,7 +104,7 @@ impl Rechunked {
         if source.shape.iter().chain(&source.file_shape).chain(&array.chunk_shape).any(|&len| len > MAX_LENGTH) {
             return Err(too_many("elements along an axis"));
         }
-        let reader = ArrayReader::new(root, source, limits.max_open_shards, counters)?;
+        let reader = ArrayReader::new(store, source, limits.max_open_shards, counters)?;
         let room = room(&array);
         let reader = reader.with_room(&room).ok_or_else(|| too_many("source chunks"))?;
         let item_bytes = source.item_bytes as u64;

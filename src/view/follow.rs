@@ -8,9 +8,8 @@ use super::times::Times;
 use super::tree::Tree;
 use super::watch::{Watch, times_below};
 use super::{Stat, View, ViewError};
-use crate::source::{SourceError, hierarchy};
+use crate::source::{SourceError, Store, hierarchy};
 use crate::zarr::{Layout, Projection, Settled, VirtualArray, project_again};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -86,10 +85,16 @@ struct State {
 }
 
 impl Following {
-    pub(super) fn new(root: &Path, layout: Option<Layout>, projection: &Projection, tree: Tree, maker: Maker) -> Self {
-        let watch = if layout.is_some() { Watch::new(root, projection) } else { Watch::default() };
+    pub(super) fn new(
+        store: &Store,
+        layout: Option<Layout>,
+        projection: &Projection,
+        tree: Tree,
+        maker: Maker,
+    ) -> Self {
+        let watch = if layout.is_some() { Watch::new(store, projection) } else { Watch::default() };
         // The documents were read before: what has changed a short time ago may have done so in between.
-        let seen = watch.look().ok().filter(|seen| !seen.is_recent).map(|seen| seen.digest);
+        let seen = watch.look(store).ok().filter(|seen| !seen.is_recent).map(|seen| seen.digest);
         let settled = projection.settled.clone();
         let state = State { watch, settled, looked: Instant::now(), seen };
         Following {
@@ -113,8 +118,10 @@ impl View {
     pub(super) fn stat_directory(&self, at: u32) -> Result<Stat, ViewError> {
         let tree = self.tree();
         let directory = tree.get(at).ok_or(ViewError::Stale)?;
-        // A directory that is gone, or out of reach.
-        HostStamp::of(&directory.path).map_err(|error| self.absence(error))?;
+        // A directory that is gone, or out of reach. Objects have none.
+        if self.store.objects().is_none() {
+            HostStamp::of(&self.store, &directory.path).map_err(|error| self.absence(error))?;
+        }
         if self.following.layout.is_none() {
             self.keep_up_times();
         }
@@ -126,10 +133,10 @@ impl View {
     /// What the absence of something in the source means: nothing, where the source itself is out of reach. A disk that is not
     /// mounted must not look like a store without chunks.
     pub(super) fn absence(&self, error: ViewError) -> ViewError {
-        let is_there = || DOCUMENTS.iter().any(|name| self.root.join(name).exists());
+        let is_there = || DOCUMENTS.iter().any(|name| HostStamp::of(&self.store, &self.store.path(name)).is_ok());
         match error {
             ViewError::NotFound if !is_there() => {
-                let gone = format!("{}: the source is not there any more", self.root.display());
+                let gone = format!("{}: the source is not there any more", self.store.name().display());
                 self.engine.journal.record(gone.clone());
                 ViewError::Io(Arc::new(std::io::Error::other(gone)))
             }
@@ -180,7 +187,7 @@ impl View {
 
     /// Makes the tree anew if documents have changed.
     fn keep_up_documents(&self, state: &mut State, layout: &Layout) {
-        let seen = match state.watch.look() {
+        let seen = match state.watch.look(&self.store) {
             Ok(seen) => seen,
             Err(error) => return self.engine.journal.record(format!("cannot look for changes: {error}")),
         };
@@ -190,7 +197,7 @@ impl View {
         match self.read_again(layout, &state.settled) {
             Ok((projection, watch)) => {
                 // What has changed while the documents were read is read at the next look.
-                let is_settled = watch == state.watch && watch.look().ok() == Some(seen);
+                let is_settled = watch == state.watch && watch.look(&self.store).ok() == Some(seen);
                 state.seen = is_settled.then_some(seen.digest);
                 state.watch = watch;
                 state.settled = projection.settled;
@@ -204,10 +211,10 @@ impl View {
     }
 
     fn read_again(&self, layout: &Layout, settled: &Settled) -> Result<(Projection, Watch), String> {
-        let hierarchy = hierarchy::read(&self.root).map_err(|error| error.to_string())?;
+        let hierarchy = hierarchy::read(&self.store).map_err(|error| error.to_string())?;
         let projection = project_again(&hierarchy, layout, settled).map_err(|error| error.to_string())?;
         self.show(&projection).map_err(|error| error.to_string())?;
-        let watch = Watch::new(&self.root, &projection);
+        let watch = Watch::new(&self.store, &projection);
         Ok((projection, watch))
     }
 
@@ -216,7 +223,7 @@ impl View {
         let before = self.tree();
         let shown = projection.arrays.iter().map(|array| self.array_for(&before, array));
         let arrays = shown.collect::<Result<Vec<_>, _>>()?;
-        let tree = Tree::new(&self.root, projection, &arrays, &before);
+        let tree = Tree::new(&self.store, projection, &arrays, &before);
         *self.following.tree.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tree);
         Ok(())
     }
@@ -236,7 +243,8 @@ impl View {
     fn time(&self, tree: &Tree) {
         let mut times = vec![Times::default(); tree.directories.len()];
         // Where nothing is looked at again, nothing is looked at ahead of its readers.
-        let mut left = if self.following.layout.is_some() { MAX_SURVEYED } else { 0 };
+        let is_cheap = self.store.objects().is_none_or(|objects| objects.is_listed());
+        let mut left = if self.following.layout.is_some() && is_cheap { MAX_SURVEYED } else { 0 };
         for (times, directory) in times.iter_mut().zip(&tree.directories) {
             if let Some(document) = &directory.document {
                 times.add(document.mtime_ns, document.mtime_ns.cast_unsigned());
@@ -248,14 +256,16 @@ impl View {
                     Err(error) => self.engine.journal.record(error.to_string()),
                 },
                 None => {
-                    if let Ok(stamp) = HostStamp::of(&directory.path) {
+                    if self.store.objects().is_none()
+                        && let Ok(stamp) = HostStamp::of(&self.store, &directory.path)
+                    {
                         times.add(stamp.mtime_ns, stamp.identity());
                     }
                 }
             }
         }
         for (path, parent) in tree.passed() {
-            times[parent as usize].merge(times_below(&self.root.join(path)));
+            times[parent as usize].merge(times_below(&self.store, path));
         }
         for (child, parent) in tree.upwards() {
             let below = times[child as usize];

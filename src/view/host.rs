@@ -1,6 +1,9 @@
 //! Files and directories shown as they are in the source: byte for byte, and never through a Zarr library.
 
+mod objects;
+
 use super::{Stat, ViewError};
+use crate::source::Store;
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use std::ffi::OsStr;
 use std::fs::{Metadata, OpenOptions};
@@ -8,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Buffer for directory entries.
@@ -32,9 +35,24 @@ pub struct HostStamp {
 }
 
 impl HostStamp {
-    /// Looks at `path`, following symbolic links.
-    pub(super) fn of(path: &Path) -> Result<Self, ViewError> {
+    /// Looks at `path` of a store, following symbolic links.
+    pub(super) fn of(store: &Store, path: &Path) -> Result<Self, ViewError> {
+        match store {
+            Store::Disk(_) => Self::on_disk(path),
+            Store::Objects(objects) => objects::look(objects, path),
+        }
+    }
+
+    fn on_disk(path: &Path) -> Result<Self, ViewError> {
         std::fs::metadata(path).map(|metadata| Self::from(&metadata)).map_err(ViewError::from_host)
+    }
+
+    /// Looks at files, many at once where each look takes long.
+    pub(super) fn of_files(store: &Store, paths: &[PathBuf]) -> Vec<Result<Self, ViewError>> {
+        match store {
+            Store::Disk(_) => paths.iter().map(|path| Self::on_disk(path)).collect(),
+            Store::Objects(objects) => objects::look_at_all(objects, paths),
+        }
     }
 
     /// Tells this state from any other.
@@ -65,7 +83,10 @@ impl From<&Metadata> for HostStamp {
 }
 
 /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
-pub(super) fn read(path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Result<Vec<u8>, ViewError> {
+pub(super) fn read(store: &Store, path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Result<Vec<u8>, ViewError> {
+    if let Store::Objects(objects) = store {
+        return objects::read(objects, path, stamp, offset, len);
+    }
     // A file that could be looked up and is gone now has changed; it must not look absent.
     // And opening a named pipe must not wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| {
@@ -87,8 +108,14 @@ pub(super) fn read(path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Res
     Ok(bytes)
 }
 
-/// Lists `path` from the host's own position `from`; `emit` gets the position after each entry.
-pub(super) fn list(path: &Path, from: u64, emit: &mut dyn FnMut(u64, &OsStr) -> bool) -> Result<(), ViewError> {
+/// Receives the position after an entry, its name, and its state where the listing tells it.
+pub(super) type Emit<'a> = &'a mut dyn FnMut(u64, &OsStr, Option<HostStamp>) -> bool;
+
+/// Lists `path` from the host's own position `from`.
+pub(super) fn list(store: &Store, path: &Path, from: u64, emit: Emit<'_>) -> Result<(), ViewError> {
+    if let Store::Objects(objects) = store {
+        return objects::list(objects, path, from, emit);
+    }
     let failed = |error: rustix::io::Errno| ViewError::Io(Arc::new(error.into()));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
@@ -99,7 +126,7 @@ pub(super) fn list(path: &Path, from: u64, emit: &mut dyn FnMut(u64, &OsStr) -> 
     let mut entries = RawDir::new(&directory, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(failed)?;
-        if !emit(entry.next_entry_cookie(), OsStr::from_bytes(entry.file_name().to_bytes())) {
+        if !emit(entry.next_entry_cookie(), OsStr::from_bytes(entry.file_name().to_bytes()), None) {
             break;
         }
     }

@@ -8,10 +8,9 @@ use super::looks::Looks;
 use super::tree::Tree;
 use super::{View, ViewError};
 use crate::cache::disk::DiskCache;
-use crate::source::{self, Counters, SourceError};
+use crate::source::{self, Counters, SourceError, Store};
 use crate::synthesis;
 use crate::zarr::{Projection, VirtualArray};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -29,6 +28,9 @@ const MAX_PIECE_BYTES: u64 = 32 << 20;
 
 /// Source shards kept open by all arrays together: a quarter of the usual limit of 1,024 open files.
 const MAX_OPEN_SHARDS: usize = 256;
+
+/// Threads that build, where they wait for a server most of the time.
+const REMOTE_THREADS: usize = 64;
 
 /// How a view is opened.
 #[derive(Debug, Clone)]
@@ -60,33 +62,38 @@ pub struct ArrayCost {
 }
 
 impl View {
-    /// Opens the view of the store at `root` that `projection` describes.
+    /// Opens the view of a store that `projection` describes.
     ///
     /// # Errors
     /// Where an array cannot be decoded, or `memory_bytes` is too little for its largest source chunk.
-    pub fn open(root: &Path, projection: Projection, options: Options) -> Result<Arc<View>, ViewError> {
+    pub fn open(store: impl Into<Store>, projection: Projection, mut options: Options) -> Result<Arc<View>, ViewError> {
+        let store = store.into();
+        if store.objects().is_some() {
+            options.threads = options.threads.max(REMOTE_THREADS);
+        }
         let counters = Arc::new(Counters::default());
         let looks = Arc::new(Looks::new(options.follow.as_ref().map(|follow| follow.refresh)));
         let memory = Memory::divide(&projection.arrays, &options)?;
         if projection.arrays.len() > MAX_ARRAYS {
             return Err(ViewError::TooManyArrays { n_arrays: projection.arrays.len(), limit: MAX_ARRAYS });
         }
-        let maker = Maker { root: root.to_owned(), memory, counters: Arc::clone(&counters), looks: Arc::clone(&looks) };
+        let maker = Maker { store: store.clone(), memory, counters: Arc::clone(&counters), looks: Arc::clone(&looks) };
         let arrays = Arrays::default();
         for array in &projection.arrays {
             arrays.add(|idx| maker.make(idx, array.clone()))?;
         }
-        let tree = Tree::new(root, &projection, &arrays.all(), &Tree::default());
+        let tree = Tree::new(&store, &projection, &arrays.all(), &Tree::default());
+        let name = store.name();
         let disk = match &options.cache_dir {
-            Some(CacheDir { path, limit_bytes }) => Some((DiskCache::open(path, *limit_bytes)?, root)),
+            Some(CacheDir { path, limit_bytes }) => Some((DiskCache::open(path, *limit_bytes)?, name.as_path())),
             None => None,
         };
         let Memory { cache_bytes, scratch_bytes, .. } = maker.memory;
         let engine = Engine::new(arrays, cache_bytes, scratch_bytes, options.threads, counters, looks, disk)?;
         let layout = options.follow.map(|follow| follow.layout);
-        let following = Following::new(root, layout, &projection, tree, maker);
+        let following = Following::new(&store, layout, &projection, tree, maker);
         Ok(Arc::new_cyclic(|this| View {
-            root: root.to_owned(),
+            store,
             engine,
             following,
             memory_bytes: options.memory_bytes,
@@ -115,7 +122,7 @@ impl View {
 /// What rechunked arrays are made with.
 #[derive(Debug)]
 pub(super) struct Maker {
-    root: PathBuf,
+    store: Store,
     memory: Memory,
     counters: Arc<Counters>,
     looks: Arc<Looks>,
@@ -132,7 +139,7 @@ impl Maker {
             );
             return Err(SourceError::Unsupported { array: array.source.path.clone(), why });
         }
-        Rechunked::new(idx, &self.root, array, self.memory.limits, Arc::clone(&self.counters), Arc::clone(&self.looks))
+        Rechunked::new(idx, &self.store, array, self.memory.limits, Arc::clone(&self.counters), Arc::clone(&self.looks))
     }
 }
 

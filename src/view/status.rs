@@ -13,7 +13,7 @@ impl View {
         let mut status = serde_json::json!({
             "version": 1,
             "pid": std::process::id(),
-            "source": self.root.display().to_string(),
+            "source": self.store.name().display().to_string(),
             "rechunked": arrays,
             "reads": totals.reads.load(Relaxed),
             "hits": totals.hits.load(Relaxed),
@@ -26,6 +26,7 @@ impl View {
             "reply_ns": totals.reply_ns.load(Relaxed),
             "reply_bytes": totals.reply_bytes.load(Relaxed),
             "source_counts": self.engine.counters.values(),
+            "requests": self.store.objects().map(|objects| objects.requests()),
             "cache": self.engine.cache.usage(),
             "memory": { "limit_bytes": self.memory_bytes, "rss_bytes": rss_bytes(), "peak_rss_bytes": peak_rss_bytes() },
             "refresh": self.engine.looks.spent(),

@@ -3,12 +3,13 @@
 use super::array::Rechunked;
 use super::host::HostStamp;
 use super::times::Times;
+use crate::source::Store;
 use crate::zarr::Projection;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Texts of a document that readers may still be reading.
@@ -26,7 +27,7 @@ pub(super) struct Tree {
 /// A directory that has a virtual document, or something below that has.
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
-    /// On the host.
+    /// On the host, or a key of objects.
     pub(super) path: PathBuf,
     /// Virtual `zarr.json`, where it differs from the source's.
     pub(super) document: Option<Document>,
@@ -50,17 +51,17 @@ pub(super) struct Document {
 
 impl Tree {
     /// The tree that `projection` describes, with what `before` has of the same paths; `arrays` are its rechunked arrays.
-    pub(super) fn new(root: &Path, projection: &Projection, arrays: &[Arc<Rechunked>], before: &Tree) -> Self {
+    pub(super) fn new(store: &Store, projection: &Projection, arrays: &[Arc<Rechunked>], before: &Tree) -> Self {
         let mut tree = Tree::default();
         for (path, position) in &before.by_path {
             tree.by_path.insert(path.clone(), *position);
         }
         tree.directories = before.directories.iter().map(|old| Directory::empty(old.path.clone())).collect();
-        tree.directory(root, "");
-        let (documents, times) = (&projection.documents, document_times(root, projection));
+        tree.directory(store, "");
+        let (documents, times) = (&projection.documents, document_times(store, projection));
         for path in projection.group_paths.iter().chain(&projection.array_paths) {
             if let Some(text) = documents.get(path.as_str()) {
-                let at = tree.directory(root, path) as usize;
+                let at = tree.directory(store, path) as usize;
                 let mut all = times.get(path).copied().unwrap_or_default();
                 all.add(0, digest(text));
                 let mtime_ns = all.time_ns();
@@ -70,11 +71,11 @@ impl Tree {
         }
         for left_out in &projection.left_out {
             let (parent, name) = left_out.path.rsplit_once('/').unwrap_or(("", &left_out.path));
-            let at = tree.directory(root, parent);
+            let at = tree.directory(store, parent);
             tree.directories[at as usize].hidden.insert(name.into());
         }
         for array in arrays {
-            let at = tree.directory(root, array.path());
+            let at = tree.directory(store, array.path());
             tree.directories[at as usize].array = Some(Arc::clone(array));
         }
         tree.passed = projection.passed.iter().map(|passed| passed.path.clone()).collect();
@@ -120,19 +121,19 @@ impl Tree {
     }
 
     /// The position of the directory at a store path; it and its parents enter the tree.
-    fn directory(&mut self, root: &Path, path: &str) -> u32 {
+    fn directory(&mut self, store: &Store, path: &str) -> u32 {
         let at = match self.by_path.get(path) {
             Some(&at) => at,
             None => {
                 let at = self.directories.len() as u32;
-                self.directories.push(Directory::empty(root.join(path)));
+                self.directories.push(Directory::empty(store.path(path)));
                 self.by_path.insert(path.to_owned(), at);
                 at
             }
         };
         if !path.is_empty() {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-            let parent = self.directory(root, parent) as usize;
+            let parent = self.directory(store, parent) as usize;
             self.directories[parent].children.insert(name.into(), at);
         }
         at
@@ -178,13 +179,15 @@ impl Directory {
 
 /// The times of the source's documents of each node with those of all nodes below it: a consolidated copy is as new as what
 /// it copies.
-fn document_times(root: &Path, projection: &Projection) -> HashMap<String, Times> {
+fn document_times(store: &Store, projection: &Projection) -> HashMap<String, Times> {
+    let nodes: Vec<&String> = projection.group_paths.iter().chain(&projection.array_paths).collect();
+    let names: Vec<&str> = V2_DOCUMENTS.iter().copied().chain([DOCUMENT]).collect();
+    let paths = nodes.iter().flat_map(|path| names.iter().map(|name| store.path(path).join(name)));
+    let stamps = HostStamp::of_files(store, &paths.collect::<Vec<_>>());
     let mut by_path: HashMap<String, Times> = HashMap::new();
-    for path in projection.group_paths.iter().chain(&projection.array_paths) {
-        let names = V2_DOCUMENTS.iter().chain([&DOCUMENT]);
-        let stamps = names.filter_map(|name| HostStamp::of(&root.join(path).join(name)).ok());
+    for (path, stamps) in nodes.into_iter().zip(stamps.chunks(names.len())) {
         let mut times = Times::default();
-        stamps.for_each(|stamp| times.add(stamp.mtime_ns, 0));
+        stamps.iter().flatten().for_each(|stamp| times.add(stamp.mtime_ns, 0));
         let mut node = Some(path.as_str());
         while let Some(at) = node {
             by_path.entry(at.to_owned()).or_default().merge(times);

@@ -2,6 +2,7 @@
 
 use super::host::HostStamp;
 use super::times::Times;
+use crate::source::Store;
 use crate::zarr::Projection;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use std::collections::HashSet;
@@ -20,6 +21,8 @@ const RECENT: Duration = Duration::from_secs(60);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Watch {
     paths: Vec<PathBuf>,
+    /// Keys of groups whose names are listed: there are no directories to look at.
+    listed: Vec<String>,
 }
 
 /// What was found at one look.
@@ -34,48 +37,48 @@ pub(super) struct Seen {
 impl Watch {
     /// What to look at for the nodes of `projection`: their documents, the directories of groups, and where the documents of
     /// further nodes would be.
-    pub(super) fn new(root: &Path, projection: &Projection) -> Self {
+    pub(super) fn new(store: &Store, projection: &Projection) -> Self {
         let left_out = projection.left_out.iter().map(|array| &array.path);
-        let nodes: HashSet<PathBuf> = projection
-            .group_paths
-            .iter()
-            .chain(&projection.array_paths)
-            .chain(left_out)
-            .map(|path| if path.is_empty() { root.to_owned() } else { root.join(path) })
-            .collect();
-        let mut paths: Vec<PathBuf> = Vec::new();
-        for node in &nodes {
-            paths.push(node.join(DOCUMENT));
-            if !node.join(DOCUMENT).exists() {
-                paths.extend(V2_DOCUMENTS.iter().map(|name| node.join(name)));
-            }
+        let nodes = projection.group_paths.iter().chain(&projection.array_paths).chain(left_out);
+        let nodes: HashSet<PathBuf> = nodes.map(|path| store.path(path)).collect();
+        let mut paths: Vec<PathBuf> = nodes.iter().map(|node| node.join(DOCUMENT)).collect();
+        let found = HostStamp::of_files(store, &paths);
+        for node in nodes.iter().zip(found).filter(|(_, found)| found.is_err()).map(|(node, _)| node) {
+            paths.extend(V2_DOCUMENTS.iter().map(|name| node.join(name)));
         }
-        for group in projection.group_paths.iter().map(|path| root.join(path)) {
-            let entries = std::fs::read_dir(&group).into_iter().flatten().flatten();
-            let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_file()));
-            for directory in directories.map(|entry| entry.path()).filter(|path| !nodes.contains(path)) {
-                paths.extend([DOCUMENT, ".zarray", ".zgroup"].iter().map(|name| directory.join(name)));
+        let mut listed = Vec::new();
+        match store {
+            Store::Disk(_) => {
+                for group in projection.group_paths.iter().map(|path| store.path(path)) {
+                    let entries = std::fs::read_dir(&group).into_iter().flatten().flatten();
+                    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_file()));
+                    for directory in directories.map(|entry| entry.path()).filter(|path| !nodes.contains(path)) {
+                        paths.extend([DOCUMENT, ".zarray", ".zgroup"].iter().map(|name| directory.join(name)));
+                    }
+                    paths.push(group);
+                }
             }
-            paths.push(group);
+            Store::Objects(objects) if objects.is_listed() => listed.clone_from(&projection.group_paths),
+            Store::Objects(_) => {}
         }
         paths.sort_unstable();
-        Watch { paths }
+        Watch { paths, listed }
     }
 
     /// How many files are looked at.
     pub(super) fn len(&self) -> u64 {
-        self.paths.len() as u64
+        (self.paths.len() + self.listed.len()) as u64
     }
 
     /// Looks at all of it.
     ///
     /// # Errors
     /// Any failure but that something is not there.
-    pub(super) fn look(&self) -> io::Result<Seen> {
+    pub(super) fn look(&self, store: &Store) -> io::Result<Seen> {
         let mut hasher = DefaultHasher::new();
         let mut latest_ns = 0;
-        for path in &self.paths {
-            let stamp = HostStamp::of(path).map(Some).or_else(|error| match error {
+        for (path, found) in self.paths.iter().zip(HostStamp::of_files(store, &self.paths)) {
+            let stamp = found.map(Some).or_else(|error| match error {
                 super::ViewError::NotFound => Ok(None),
                 super::ViewError::Io(error) => {
                     Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
@@ -85,21 +88,37 @@ impl Watch {
             latest_ns = latest_ns.max(stamp.map_or(0, |stamp| stamp.changed_ns));
             stamp.hash(&mut hasher);
         }
+        if let Some(objects) = store.objects() {
+            for group in &self.listed {
+                objects.entries(group)?.folders.hash(&mut hasher);
+            }
+        }
         let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
-        Ok(Seen { digest: hasher.finish(), is_recent: latest_ns > now_ns - RECENT.as_nanos() as i64 })
+        // An object does not tell when it changed by our clock.
+        let is_recent = store.objects().is_some() || latest_ns > now_ns - RECENT.as_nanos() as i64;
+        Ok(Seen { digest: hasher.finish(), is_recent })
     }
 }
 
 /// The times of what is at and below a directory that is shown as it is; of a very large one, of its first entries.
-pub(super) fn times_below(directory: &Path) -> Times {
+pub(super) fn times_below(store: &Store, path: &str) -> Times {
     let mut times = Times::default();
-    let mut left = MAX_ENTRIES;
-    add_below(directory, &mut times, &mut left);
+    match store {
+        Store::Disk(_) => {
+            let mut left = MAX_ENTRIES;
+            add_below(store, &store.path(path), &mut times, &mut left);
+        }
+        Store::Objects(objects) if objects.is_listed() => {
+            let found = objects.first_below(path, MAX_ENTRIES).unwrap_or_default();
+            found.iter().for_each(|(_, state)| times.add(state.mtime_ns, state.stamp.to_raw()));
+        }
+        Store::Objects(_) => {}
+    }
     times
 }
 
-fn add_below(path: &Path, times: &mut Times, left: &mut usize) {
-    let Ok(stamp) = HostStamp::of(path) else { return };
+fn add_below(store: &Store, path: &Path, times: &mut Times, left: &mut usize) {
+    let Ok(stamp) = HostStamp::of(store, path) else { return };
     times.add(stamp.mtime_ns, stamp.identity());
     if !stamp.is_directory {
         return;
@@ -109,6 +128,6 @@ fn add_below(path: &Path, times: &mut Times, left: &mut usize) {
             return;
         }
         *left -= 1;
-        add_below(&entry.path(), times, left);
+        add_below(store, &entry.path(), times, left);
     }
 }

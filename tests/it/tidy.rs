@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
 ];
 
 /// Where each outside crate may be named. A folder or a file without its `.rs`, below `src`.
-const HOMES: [(&str, &[&str]); 23] = [
+const HOMES: [(&str, &[&str]); 27] = [
     ("fuser", &["fuse"]),
     ("zarrs", &["source", "materialize/encode"]),
     ("flate2", &["source/stream"]),
@@ -38,6 +38,7 @@ const HOMES: [(&str, &[&str]); 23] = [
         "serde",
         &[
             "source/counters",
+            "source/objects",
             "cache",
             "view/journal",
             "view/looks",
@@ -53,6 +54,10 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("globset", &["zarr", "cli/inspect"]),
     ("rustix", &["source", "synthesis/crew", "cache/buffer", "cache/disk", "view/host", "materialize", "fuse", "cli"]),
     ("signal_hook", &["fuse/signals"]),
+    ("object_store", &["source/objects"]),
+    ("tokio", &["source/objects"]),
+    ("futures", &["source/objects"]),
+    ("url", &["source/objects"]),
     ("tracing", &["view", "fuse", "cli"]),
     ("tracing_subscriber", &["cli"]),
 ];

@@ -2,18 +2,17 @@
 
 use super::super::blosc::{Decoder, HEADER_BYTES, Header};
 use super::super::codecs::{LeafCodec, READ_BYTES, most_encoded_bytes, unwrap};
+use super::super::objects::is_of_the_store;
 use super::super::{Counters, SourceError, stream};
-use super::{ArrayReader, RAW_BLOCK_BYTES};
-use std::fs::File;
+use super::{ArrayReader, Opened, RAW_BLOCK_BYTES};
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 /// A leaf up to here is read at once: less than what further requests would cost.
-const SMALL_BYTES: u64 = 64 << 10;
+pub(super) const SMALL_BYTES: u64 = 64 << 10;
 /// Of a longer Blosc leaf, header and most block tables: a page is no dearer than a few bytes of it.
-const HEAD_BYTES: u64 = 4 << 10;
+pub(super) const HEAD_BYTES: u64 = 4 << 10;
 /// Encoded blocks that are read together, one at the least.
 const RUN_BYTES: u64 = 1 << 20;
 
@@ -42,7 +41,7 @@ impl Workspace {
 /// The encoded bytes of one leaf; the first ones are read already, of a small leaf all.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Encoded<'a> {
-    pub(super) opened: &'a File,
+    pub(super) opened: &'a Opened,
     pub(super) file: &'a [u64],
     pub(super) offset: u64,
     pub(super) len: u64,
@@ -64,7 +63,7 @@ impl ArrayReader {
     /// Reads the first bytes of a leaf into `buffer`.
     pub(super) fn head<'b>(
         &self,
-        opened: &File,
+        opened: &Opened,
         file: &[u64],
         offset: u64,
         len: u64,
@@ -78,22 +77,22 @@ impl ArrayReader {
     }
 
     /// Reads as much of a file as makes a small leaf into `buffer`. Returns how many bytes there were.
-    pub(super) fn read_start(&self, opened: &File, file: &[u64], buffer: &mut Vec<u8>) -> Result<usize, SourceError> {
+    pub(super) fn read_start(&self, opened: &Opened, file: &[u64], buffer: &mut Vec<u8>) -> Result<usize, SourceError> {
         let began = Instant::now();
-        let n = opened.read_at(prefix(buffer, SMALL_BYTES), 0).map_err(|error| self.io(file, "read it", error))?;
+        let n = opened.read_at(prefix(buffer, SMALL_BYTES), 0).map_err(|error| self.unread(file, error))?;
         Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
         Counters::add(&self.counters.read_bytes, n as u64);
         Ok(n)
     }
 
-    pub(super) fn pread(&self, opened: &File, file: &[u64], offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
+    pub(super) fn pread(&self, opened: &Opened, file: &[u64], offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         Counters::add(&self.counters.read_bytes, out.len() as u64);
         let began = Instant::now();
         let read = opened.read_exact_at(out, offset);
         Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
         read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.corrupt(file, "it ends early".into()),
-            _ => self.io(file, "read it", error),
+            _ => self.unread(file, error),
         })
     }
 
@@ -151,9 +150,9 @@ impl ArrayReader {
                     let mut encoded = BufReader::with_capacity(READ_BYTES.min(len.max(1)) as usize, span);
                     stream::decode(*format, &mut encoded, self.leaf_bytes, start, out)
                 };
-                let decoded = decoded.map_err(|error| match error.raw_os_error() {
-                    Some(_) => self.io(file, "read it", error),
-                    None => self.corrupt(file, error.to_string()),
+                let decoded = decoded.map_err(|error| match is_of_the_store(&error) {
+                    true => self.unread(file, error),
+                    false => self.corrupt(file, error.to_string()),
                 })?;
                 self.count_decoded(1, decoded);
                 Ok(())
@@ -280,7 +279,7 @@ fn span_of(run: &[Range<u64>]) -> (u64, usize) {
 
 /// The encoded bytes of one leaf, read in order.
 struct Span<'a> {
-    opened: &'a File,
+    opened: &'a Opened,
     at: u64,
     end: u64,
     counters: &'a Counters,

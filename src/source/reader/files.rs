@@ -3,14 +3,18 @@
 //! Files are found relative to the array's directory, so that the kernel need not walk the whole path to each, and a network
 //! file system need not be asked for every part of it.
 
-use super::ArrayReader;
-use crate::source::{Counters, FileState, SourceError, Stamp};
+use super::decode::{HEAD_BYTES, SMALL_BYTES};
+use super::opened::{Object, Opened};
+use super::{ArrayReader, LeafCodec};
+use crate::source::{Counters, FileState, Objects, Part, SourceError, Stamp, Store};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, statat};
 use rustix::io::{Errno, retry_on_intr};
 use std::borrow::Cow;
-use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Files looked at together: what is known of them takes some hundred KiB.
@@ -43,6 +47,9 @@ impl Folder {
 impl ArrayReader {
     /// The array's directory, for the looks and reads that follow now.
     pub fn folder(&self) -> Folder {
+        if self.store.objects().is_some() {
+            return Folder::default();
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // Whatever is wrong with it shows at the first file.
         Folder { directory: openat(CWD, &self.directory, flags, Mode::empty()).ok() }
@@ -79,6 +86,11 @@ impl ArrayReader {
 
     /// The states of `files`, on several threads where that takes less time.
     fn look_at_all(&self, folder: &Folder, files: &[Vec<u64>]) -> Vec<Result<FileState, SourceError>> {
+        if let Store::Objects(objects) = &self.store {
+            let keys: Vec<String> = files.iter().map(|file| self.below(&self.key(file))).collect();
+            let states = objects.states(&keys).into_iter().zip(files);
+            return states.map(|(state, file)| state.map_err(|error| self.io(file, "look at it", error))).collect();
+        }
         let look = |file: &Vec<u64>| self.look(folder, file);
         let (probe, rest) = files.split_at(PROBE.min(files.len()));
         let began = Instant::now();
@@ -103,6 +115,9 @@ impl ArrayReader {
 
     fn look(&self, folder: &Folder, file: &[u64]) -> Result<FileState, SourceError> {
         let key = self.key(file);
+        if let Store::Objects(objects) = &self.store {
+            return objects.state(&self.below(&key)).map_err(|error| self.io(file, "look at it", error));
+        }
         let (from, path) = folder.place(&self.directory, &key);
         match retry_on_intr(|| statat(from, &*path, AtFlags::empty())) {
             Ok(stat) => Ok(FileState::from(&stat)),
@@ -112,15 +127,18 @@ impl ArrayReader {
     }
 
     /// Opens a file; `None` where there is no such file.
-    pub(super) fn open(&self, folder: &Folder, file: &[u64]) -> Result<Option<File>, SourceError> {
+    pub(super) fn open(&self, folder: &Folder, file: &[u64]) -> Result<Option<Opened>, SourceError> {
         let key = self.key(file);
+        if let Store::Objects(objects) = &self.store {
+            return self.open_object(objects, self.below(&key), file);
+        }
         let (from, path) = folder.place(&self.directory, &key);
         // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match retry_on_intr(|| openat(from, &*path, flags, Mode::empty())) {
             Ok(opened) => {
                 Counters::add(&self.counters.files_opened, 1);
-                Ok(Some(opened.into()))
+                Ok(Some(Opened::File(opened.into())))
             }
             Err(error) if is_absent(error) => Ok(None),
             Err(error) => Err(self.io(file, "open it", error.into())),
@@ -128,13 +146,53 @@ impl ArrayReader {
     }
 
     /// Stamp and size of an open file.
-    pub(super) fn opened_state(&self, opened: &File, file: &[u64]) -> Result<(Stamp, u64), SourceError> {
+    pub(super) fn opened_state(&self, opened: &Opened, file: &[u64]) -> Result<(Stamp, u64), SourceError> {
+        let opened = match opened {
+            Opened::File(opened) => opened,
+            Opened::Object(object) => return Ok((object.state.stamp, object.state.size_bytes)),
+        };
         let stat = fstat(opened).map_err(|error| self.io(file, "look at it", error.into()))?;
         let state = FileState::from(&stat);
         Ok((state.stamp, state.size_bytes))
     }
 
-    pub(super) fn check_unchanged(&self, opened: &File, file: &[u64], expected: Stamp) -> Result<(), SourceError> {
+    /// Reads the first bytes of an object that will be needed, which tells its state.
+    fn open_object(&self, objects: &Arc<Objects>, key: String, file: &[u64]) -> Result<Option<Opened>, SourceError> {
+        let part = match (&self.shards, &self.codec) {
+            (Some(shards), _) if shards.index_at_end => Part::Last(shards.codec.encoded_bytes),
+            (Some(shards), _) => Part::From(0, shards.codec.encoded_bytes),
+            (None, LeafCodec::Blosc(_) | LeafCodec::Raw) if !self.is_small.load(Relaxed) => Part::From(0, HEAD_BYTES),
+            _ => Part::From(0, SMALL_BYTES),
+        };
+        let began = Instant::now();
+        let got = objects.get(&key, part).map_err(|error| self.io(file, "read it", error))?;
+        Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
+        Counters::add(&self.counters.files_opened, u64::from(got.is_some()));
+        Ok(got.map(|got| {
+            Opened::Object(Object {
+                objects: Arc::clone(objects),
+                key,
+                state: got.state,
+                offset: got.offset,
+                bytes: got.bytes,
+            })
+        }))
+    }
+
+    /// A key of the store, from one of the array.
+    pub(super) fn below(&self, key: &str) -> String {
+        if self.array.path.is_empty() { key.to_owned() } else { format!("{}/{key}", self.array.path) }
+    }
+
+    /// That a file could not be read to where its state says that it ends.
+    pub(super) fn unread(&self, file: &[u64], error: io::Error) -> SourceError {
+        match error.kind() {
+            io::ErrorKind::StaleNetworkFileHandle if self.store.objects().is_some() => self.changed(file),
+            _ => self.io(file, "read it", error),
+        }
+    }
+
+    pub(super) fn check_unchanged(&self, opened: &Opened, file: &[u64], expected: Stamp) -> Result<(), SourceError> {
         let (stamp, _) = self.opened_state(opened, file)?;
         if stamp == expected { Ok(()) } else { Err(self.changed(file)) }
     }

@@ -1,0 +1,380 @@
+//! Stores behind a URL: what state objects are in, and reading them by range.
+//!
+//! Every response tells the state of its object, so nothing is opened before it is read, nor looked at after it. Callers
+//! wait for answers; many at once are many threads, or one call for many keys.
+
+mod open;
+
+use super::{FileState, Stamp};
+use futures::StreamExt;
+use object_store::path::Path as Key;
+use object_store::{Error, GetOptions, GetRange, GetResult, ListResult, ObjectMeta, ObjectStore};
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Requests of one call that are on their way at a time.
+const IN_FLIGHT: usize = 64;
+/// How often a body that breaks off is asked for again.
+const MAX_ATTEMPTS: u32 = 4;
+/// Fewer keys than this are asked for one by one.
+const WORTH_LISTING: usize = 32;
+/// Entries of one page of a listing.
+const PAGE: usize = 1000;
+
+/// The objects below a URL.
+pub struct Objects {
+    store: Box<dyn ObjectStore>,
+    prefix: Key,
+    name: String,
+    /// Keys can be listed, in order.
+    is_listed: bool,
+    /// What messages must not say.
+    secrets: Vec<String>,
+    runtime: tokio::runtime::Runtime,
+    totals: Totals,
+}
+
+/// What was asked of the server.
+#[derive(Debug, Default)]
+struct Totals {
+    gets: AtomicU64,
+    heads: AtomicU64,
+    listings: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// One reading of what was asked of the server. A page of a listing counts as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Requests {
+    /// Objects and ranges of objects.
+    pub gets: u64,
+    /// States of objects.
+    pub heads: u64,
+    /// Pages of listings.
+    pub listings: u64,
+    /// Bytes of objects.
+    pub bytes: u64,
+}
+
+/// A part of an object.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// From an offset so many bytes, or to the end where it is nearer.
+    From(u64, u64),
+    /// So many bytes at its end.
+    Last(u64),
+}
+
+/// What a server gave of an object.
+#[derive(Debug)]
+pub struct Got {
+    /// The state of the whole object.
+    pub state: FileState,
+    /// Where in it the bytes lie.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Names below a prefix.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// Of what has further names below it.
+    pub folders: Vec<String>,
+    /// Of objects.
+    pub objects: Vec<(String, FileState)>,
+}
+
+/// The cause of an error that comes from the store, and not from what its bytes say.
+#[derive(Debug)]
+struct Failed(String);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// Neither options nor the client's own description: there may be secrets in them.
+impl fmt::Debug for Objects {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.name)
+    }
+}
+
+impl Objects {
+    /// The URL.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether names can be listed.
+    pub fn is_listed(&self) -> bool {
+        self.is_listed
+    }
+
+    /// What was asked of the server so far.
+    pub fn requests(&self) -> Requests {
+        let Totals { gets, heads, listings, bytes } = &self.totals;
+        let [gets, heads, listings, bytes] = [gets, heads, listings, bytes].map(|total| total.load(Relaxed));
+        Requests { gets, heads, listings, bytes }
+    }
+
+    /// The URL of a key.
+    pub fn url(&self, key: &str) -> String {
+        if key.is_empty() { self.name.clone() } else { format!("{}/{key}", self.name) }
+    }
+
+    /// The state of an object, [`FileState::ABSENT`] where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be found out.
+    pub fn state(&self, key: &str) -> io::Result<FileState> {
+        self.runtime.block_on(self.head(key))
+    }
+
+    /// The states of many objects, in their order: from a listing of what lies around them, or one by one.
+    pub fn states(&self, keys: &[String]) -> Vec<io::Result<FileState>> {
+        self.runtime.block_on(async {
+            let mut listed = HashMap::new();
+            let mut is_complete = false;
+            if self.is_listed && keys.len() >= WORTH_LISTING {
+                match self.list_around(keys).await {
+                    Ok(found) => (listed, is_complete) = found,
+                    Err(error) => return keys.iter().map(|_| Err(self.failed(&error))).collect(),
+                }
+            }
+            let state = |key: &String| {
+                let known = listed.get(key.as_str()).copied();
+                let known = if is_complete { Some(known.unwrap_or(FileState::ABSENT)) } else { known };
+                let key = key.clone();
+                async move {
+                    match known {
+                        Some(state) => Ok(state),
+                        None => self.head(&key).await,
+                    }
+                }
+            };
+            futures::stream::iter(keys.iter().map(state)).buffered(IN_FLIGHT).collect().await
+        })
+    }
+
+    /// Reads a part of an object; `None` where there is no such object.
+    ///
+    /// # Errors
+    /// Where the server fails for good.
+    pub fn get(&self, key: &str, part: Part) -> io::Result<Option<Got>> {
+        self.runtime.block_on(self.get_part(key, part))
+    }
+
+    /// Reads objects whole, in their order.
+    ///
+    /// # Errors
+    /// That of the first one that cannot be read.
+    pub fn get_all(&self, keys: &[String]) -> io::Result<Vec<Option<Got>>> {
+        self.runtime.block_on(async {
+            let gets = keys.iter().map(|key| self.get_part(key, Part::Whole));
+            let all: Vec<_> = futures::stream::iter(gets).buffered(IN_FLIGHT).collect().await;
+            all.into_iter().collect()
+        })
+    }
+
+    /// The names directly below a key.
+    ///
+    /// # Errors
+    /// Where the server fails for good, or does not list.
+    pub fn entries(&self, key: &str) -> io::Result<Entries> {
+        self.check_listed()?;
+        let Some(below) = self.key(key) else { return Ok(Entries::default()) };
+        let found = self.runtime.block_on(self.store.list_with_delimiter(Some(&below)));
+        let ListResult { common_prefixes, objects, .. } = found.map_err(|error| self.failed(&error))?;
+        let n = common_prefixes.len() + objects.len();
+        self.totals.listings.fetch_add(n.div_ceil(PAGE).max(1) as u64, Relaxed);
+        let name = |key: &Key| key.filename().map(str::to_owned);
+        Ok(Entries {
+            folders: common_prefixes.iter().filter_map(name).collect(),
+            objects: objects.iter().filter_map(|meta| Some((name(&meta.location)?, state_of(meta)))).collect(),
+        })
+    }
+
+    /// The first `most` objects below a key: their names within all that is below it, and states.
+    ///
+    /// # Errors
+    /// Where the server fails for good, or does not list.
+    pub fn first_below(&self, key: &str, most: usize) -> io::Result<Vec<(String, FileState)>> {
+        self.check_listed()?;
+        let Some(below) = self.key(key) else { return Ok(Vec::new()) };
+        let skipped = below.as_ref().len() + usize::from(!below.as_ref().is_empty());
+        self.runtime.block_on(async {
+            let mut found = Vec::new();
+            let mut listing = self.store.list(Some(&below)).take(most);
+            while let Some(meta) = listing.next().await {
+                let meta = meta.map_err(|error| self.failed(&error))?;
+                let name = meta.location.as_ref().get(skipped..).unwrap_or_default();
+                found.push((name.to_owned(), state_of(&meta)));
+            }
+            self.totals.listings.fetch_add(found.len().div_ceil(PAGE).max(1) as u64, Relaxed);
+            Ok(found)
+        })
+    }
+
+    fn check_listed(&self) -> io::Result<()> {
+        if self.is_listed {
+            return Ok(());
+        }
+        Err(self.error(io::ErrorKind::Unsupported, format!("{}: the server does not list names", self.name)))
+    }
+
+    /// `None` where no object can be called that.
+    fn key(&self, key: &str) -> Option<Key> {
+        let whole = if key.is_empty() { self.prefix.to_string() } else { format!("{}/{key}", self.prefix) };
+        Key::parse(whole).ok()
+    }
+
+    async fn head(&self, key: &str) -> io::Result<FileState> {
+        let Some(at) = self.key(key) else { return Ok(FileState::ABSENT) };
+        self.totals.heads.fetch_add(1, Relaxed);
+        match self.store.get_opts(&at, GetOptions { head: true, ..GetOptions::default() }).await {
+            Ok(found) => Ok(state_of(&found.meta)),
+            Err(Error::NotFound { .. }) => Ok(FileState::ABSENT),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn get_part(&self, key: &str, part: Part) -> io::Result<Option<Got>> {
+        let Some(at) = self.key(key) else { return Ok(None) };
+        let mut attempt = 1;
+        loop {
+            self.totals.gets.fetch_add(1, Relaxed);
+            let range = match part {
+                Part::Whole => None,
+                Part::From(offset, len) => Some(GetRange::Bounded(offset..offset.saturating_add(len))),
+                Part::Last(len) => Some(GetRange::Suffix(len)),
+            };
+            let outcome = match self.store.get_opts(&at, GetOptions { range, ..GetOptions::default() }).await {
+                Ok(found) => self.body(found).await,
+                Err(Error::NotFound { .. }) => return Ok(None),
+                Err(error) => {
+                    // Of an object without bytes no range can be had.
+                    let may_be_empty = matches!(part, Part::From(0, _) | Part::Last(_));
+                    let state = if may_be_empty { self.head(key).await.ok() } else { None };
+                    return match state.filter(|state| state.stamp.is_present() && state.size_bytes == 0) {
+                        Some(state) => Ok(Some(Got { state, offset: 0, bytes: Vec::new() })),
+                        None => Err(self.failed(&error)),
+                    };
+                }
+            };
+            match outcome {
+                Ok(got) => return Ok(Some(got)),
+                Err(error) if attempt == MAX_ATTEMPTS => return Err(error),
+                Err(_) => tokio::time::sleep(open::PAUSE * 2_u32.pow(attempt)).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn body(&self, found: GetResult) -> io::Result<Got> {
+        let (state, Range { start, end }) = (state_of(&found.meta), found.range.clone());
+        let bytes = found.bytes().await.map_err(|error| self.failed(&error))?;
+        self.totals.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        if bytes.len() as u64 != end - start {
+            let why = format!("{} bytes came of {}", bytes.len(), end - start);
+            return Err(self.error(io::ErrorKind::Other, why));
+        }
+        Ok(Got { state, offset: start, bytes: bytes.into() })
+    }
+
+    /// What a listing tells of `keys`, and whether it told of all that are there: it ends where asking one by one is cheaper.
+    async fn list_around<'k>(&self, keys: &'k [String]) -> Result<(HashMap<&'k str, FileState>, bool), Error> {
+        let wanted: std::collections::HashSet<&str> = keys.iter().map(String::as_str).collect();
+        let (first, last) = (wanted.iter().min().copied(), wanted.iter().max().copied());
+        let (Some(first), Some(last)) = (first, last) else { return Ok((HashMap::new(), true)) };
+        let shared = first.bytes().zip(last.bytes()).take_while(|(first, last)| first == last).count();
+        let folder = first.get(..shared).and_then(|same| same.rsplit_once('/')).map_or("", |(folder, _)| folder);
+        let Some(below) = self.key(folder) else { return Ok((HashMap::new(), false)) };
+        let most = PAGE * (keys.len() / IN_FLIGHT).max(2);
+        let root = self.key("").map_or(0, |root| root.as_ref().len() + usize::from(!root.as_ref().is_empty()));
+        let mut found = HashMap::new();
+        let mut listing = match self.key(&first[..first.len() - 1]) {
+            // Names from a shorter one on: the first one itself is among them.
+            Some(before) if first.len() > folder.len() + 2 => self.store.list_with_offset(Some(&below), &before),
+            _ => self.store.list(Some(&below)),
+        };
+        let mut n = 0;
+        while let Some(meta) = listing.next().await {
+            let meta = meta?;
+            if n % PAGE == 0 {
+                self.totals.listings.fetch_add(1, Relaxed);
+            }
+            n += 1;
+            let key = meta.location.as_ref().get(root..).unwrap_or_default();
+            if let Some(&key) = wanted.get(key) {
+                found.insert(key, state_of(&meta));
+            }
+            if found.len() == wanted.len() {
+                return Ok((found, true));
+            }
+            if n >= most {
+                return Ok((found, false));
+            }
+        }
+        Ok((found, true))
+    }
+
+    fn failed(&self, error: &Error) -> io::Error {
+        let kind = match error {
+            Error::NotFound { .. } => io::ErrorKind::NotFound,
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::Other,
+        };
+        self.error(kind, error.to_string())
+    }
+
+    /// An error in one line that tells no secret.
+    fn error(&self, kind: io::ErrorKind, text: String) -> io::Error {
+        let within = |tag: &str| {
+            let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+            rest.split_once(&format!("</{tag}>")).map(|(inner, _)| inner)
+        };
+        // What S3 answers holds the identity of who asks, too.
+        let mut line = match (within("Code"), within("Message")) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (Some(code), None) => code.to_owned(),
+            _ => text.split_whitespace().collect::<Vec<_>>().join(" "),
+        };
+        for secret in &self.secrets {
+            line = line.replace(secret.as_str(), "***");
+        }
+        io::Error::new(kind, Failed(line))
+    }
+}
+
+/// An error of the store itself: another one is of what its bytes say.
+pub(super) fn is_of_the_store(error: &io::Error) -> bool {
+    error.raw_os_error().is_some() || error.get_ref().is_some_and(|cause| cause.is::<Failed>())
+}
+
+/// That an object is not what it was when the first of its bytes were read.
+pub(super) fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, Failed("it has changed".to_owned()))
+}
+
+/// By ETag, else by time: in whole seconds, since responses and listings differ in what they say below.
+fn state_of(meta: &ObjectMeta) -> FileState {
+    let seconds = meta.last_modified.timestamp();
+    let tag = meta.e_tag.as_deref().map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
+    FileState {
+        stamp: Stamp::of_object(tag, meta.size, seconds),
+        size_bytes: meta.size,
+        mtime_ns: seconds.saturating_mul(1_000_000_000),
+        // An object changes in one go: none is in the middle of being written.
+        changed_ns: 0,
+    }
+}

@@ -1,0 +1,82 @@
+//! Where a store is: in a directory, or in the objects below a URL.
+
+use super::objects::Objects;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A store that is read.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// A directory.
+    Disk(Arc<Path>),
+    /// Objects below a URL.
+    Objects(Arc<Objects>),
+}
+
+/// An option of an object store that was given by hand: its name and value.
+pub type StorageOption = (String, String);
+
+impl Store {
+    /// Whether a source is spelled as a URL, and not as a path.
+    pub fn is_url(source: &Path) -> bool {
+        let scheme = source.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| {
+            scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        })
+    }
+
+    /// The store at a path or URL. Asks nothing of a server.
+    ///
+    /// # Errors
+    /// Where a URL or an option makes no sense.
+    pub fn open(source: &Path, options: &[StorageOption]) -> io::Result<Self> {
+        match source.to_str().filter(|_| Self::is_url(source)) {
+            Some(url) => Ok(Store::Objects(Arc::new(Objects::open(url, options)?))),
+            None => Ok(source.into()),
+        }
+    }
+
+    /// Its path or URL, for people.
+    pub fn name(&self) -> PathBuf {
+        match self {
+            Store::Disk(root) => root.to_path_buf(),
+            Store::Objects(objects) => objects.name().into(),
+        }
+    }
+
+    /// Where a key lies: on the host, or among the objects.
+    pub fn path(&self, key: &str) -> PathBuf {
+        match self {
+            Store::Disk(root) if key.is_empty() => root.to_path_buf(),
+            Store::Disk(root) => root.join(key),
+            Store::Objects(_) => key.into(),
+        }
+    }
+
+    /// The objects, where it is not on disk.
+    pub fn objects(&self) -> Option<&Arc<Objects>> {
+        match self {
+            Store::Disk(_) => None,
+            Store::Objects(objects) => Some(objects),
+        }
+    }
+}
+
+impl From<&Path> for Store {
+    fn from(root: &Path) -> Self {
+        Store::Disk(root.into())
+    }
+}
+
+impl From<&PathBuf> for Store {
+    fn from(root: &PathBuf) -> Self {
+        root.as_path().into()
+    }
+}
+
+impl From<&Store> for Store {
+    fn from(store: &Store) -> Self {
+        store.clone()
+    }
+}

@@ -1,0 +1,177 @@
+"""Sources behind URLs: read through a server of objects, slow and faulty, and held against zarr-python's read of the disk."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from support import MountRefused, assert_same_store, mounted, rechunkfs
+from test_following import until
+
+SERVER = Path(__file__).with_name("object_server.py")
+LAYOUT = ["--along", "epoch", "--chunks", "object=15"]
+SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYSECRET"
+
+
+class Served:
+    def __init__(self, port, folder):
+        self.endpoint, self.folder = f"http://127.0.0.1:{port}", folder
+
+    def requests(self):
+        with urllib.request.urlopen(f"{self.endpoint}/-/requests", timeout=10) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def served(folder, *options):
+    command = [sys.executable, str(SERVER), str(folder), *map(str, options)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Served(int(server.stdout.readline()), folder)
+    finally:
+        server.stdin.close()
+        server.wait(20)
+
+
+@pytest.fixture
+def bucket(tmp_path, source, monkeypatch):
+    """The survey with holes as `s3://bucket/deep/s.zarr`, and what the environment has to say."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    (tmp_path / "served/bucket/deep").mkdir(parents=True)
+    shutil.move(tmp_path / "s.zarr", tmp_path / "served/bucket/deep/s.zarr")
+    return tmp_path / "served"
+
+
+def url_of(server, scheme):
+    if scheme == "http":
+        return f"{server.endpoint}/bucket/deep/s.zarr", []
+    return "s3://bucket/deep/s.zarr", ["--storage-option", f"endpoint={server.endpoint}"]
+
+
+@pytest.mark.parametrize("scheme", ["s3", "http"])
+def test_a_url_shows_what_its_directory_holds(bucket, scheme):
+    store = bucket / "bucket/deep/s.zarr"
+    if scheme == "http":
+        zarr.consolidate_metadata(store)
+    with served(bucket) as server:
+        url, options = url_of(server, scheme)
+        run = rechunkfs("inspect", url, *options, "--json")
+        assert run.returncode == 0, run.stderr
+        with mounted(url, *LAYOUT, *options) as view:
+            assert_same_store(view, store)
+            assert view.status()["requests"]["gets"] > 0
+
+
+def test_faults_cost_time_and_never_an_answer(bucket):
+    store = bucket / "bucket/deep/s.zarr"
+    with served(bucket, "--delay", "0.005", "--fault", "4") as server:
+        url, options = url_of(server, "s3")
+        with mounted(url, *LAYOUT, *options) as view:
+            assert_same_store(view, store)
+        counts = server.requests()
+        assert counts["faults"] > 10
+        assert counts["most_at_once"] > 8, "requests wait for each other"
+
+
+def test_presence_comes_from_listings(bucket):
+    with served(bucket) as server:
+        url, options = url_of(server, "s3")
+        with mounted(url, *LAYOUT, *options, "--refresh", "never") as view:
+            before = server.requests()
+            names = os.listdir(view / "mag")
+            after = server.requests()
+        assert len(names) > 2
+        n_files = len(list((bucket / "bucket/deep/s.zarr/mag").rglob("*")))
+        asked = sum(after[kind] - before[kind] for kind in ("get", "head", "list"))
+        assert asked < n_files / 2, f"{asked} requests for {n_files} files"
+
+
+def test_objects_that_are_put_again_or_deleted_show(bucket):
+    store = bucket / "bucket/deep/s.zarr"
+    with served(bucket) as server:
+        url, options = url_of(server, "s3")
+        with mounted(url, *LAYOUT, *options, "--refresh", "0.2") as view:
+            assert_same_store(view, store)
+            group = zarr.open_group(store, mode="r+")
+            values = group["mag"][...]
+            group["mag"][...] = values + 1
+
+            def shows():
+                try:
+                    return np.array_equal(zarr.open_group(view, mode="r")["mag"][...], group["mag"][...], equal_nan=True)
+                except OSError:
+                    return False  # Opened just before: ESTALE.
+
+            until("what was put again shows", shows)
+            chunk = next(path for path in (store / "mag/c").rglob("*") if path.is_file())
+            chunk.unlink()
+            until("what was deleted is fill value", shows)
+
+
+def test_ranges_at_random(bucket):
+    with served(bucket) as server:
+        url, options = url_of(server, "s3")
+        with mounted(bucket / "bucket/deep/s.zarr", *LAYOUT) as local, mounted(url, *LAYOUT, *options) as view:
+            files = sorted(path.relative_to(local) for path in local.rglob("*") if path.is_file())
+            assert files == sorted(path.relative_to(view) for path in view.rglob("*") if path.is_file())
+            rng = random.Random(7)
+            for name in rng.choices(files, k=80):
+                size = (local / name).stat().st_size
+                assert (view / name).stat().st_size == size
+                start = rng.randrange(size + 1)
+                n = rng.randrange(size - start + 1)
+                with open(local / name, "rb") as ours, open(view / name, "rb") as theirs:
+                    ours.seek(start), theirs.seek(start)
+                    assert ours.read(n) == theirs.read(n), name
+
+
+def test_what_is_denied_is_an_error_and_no_secret_is_told(bucket):
+    with served(bucket, "--denied") as server:
+        url, options = url_of(server, "s3")
+        with pytest.raises(MountRefused) as refused, mounted(url, *LAYOUT, *options):
+            pass
+        assert "InvalidAccessKeyId" in refused.value.stderr and SECRET not in refused.value.stderr
+        assert "zarr.json" in refused.value.stderr
+
+
+def test_a_server_that_goes_away_is_an_error_and_not_absence(bucket):
+    with served(bucket) as server:
+        url, options = url_of(server, "s3")
+        options += ["--refresh", "never"]
+        with mounted(url, *LAYOUT, *options) as view:
+            name = next(path for path in sorted((view / "mag").iterdir()) if path.name.startswith("c"))
+            # The bucket vanishes: every answer is 404 from now on.
+            (bucket / "bucket").rename(bucket / "elsewhere")
+            with pytest.raises(OSError) as failed:
+                name.read_bytes()
+            assert failed.value.errno != 2
+            with pytest.raises(OSError) as failed:
+                (view / "epoch_mjd" / "no-such").stat() if (view / "epoch_mjd").exists() else (view / "no-such").stat()
+            assert failed.value.errno == 5
+
+
+@pytest.mark.parametrize("url", ["https://me:hunter22secret@host/s.zarr", "https://host/s.zarr?X-Amz-Signature=hunter22secret"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(url):
+    for command in (["inspect", url], ["mount", url, "nowhere", *LAYOUT]):
+        run = rechunkfs(*command)
+        assert run.returncode and "hunter22secret" not in run.stderr + run.stdout
+        assert "environment" in run.stderr
+
+
+def test_unknown_options_and_schemes_are_refused():
+    run = rechunkfs("inspect", "s3://bucket/s.zarr", "--storage-option", "regoin=x")
+    assert run.returncode and "regoin" in run.stderr
+    run = rechunkfs("inspect", "ftp://host/s.zarr")
+    assert run.returncode and "s3, gs, az, http" in run.stderr
+    run = rechunkfs("verify", "s3://bucket/s.zarr", ".")
+    assert run.returncode and "exec" in run.stderr
