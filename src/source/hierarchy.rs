@@ -74,6 +74,9 @@ pub fn read(store: impl Into<Store>) -> Result<Hierarchy, HierarchyError> {
     if !walk.node(String::new(), 0)? {
         return Err(HierarchyError::NotAStore { root, hint });
     }
+    if let Store::Objects(objects) = &walk.store {
+        objects.note_nodes(walk.nodes.keys());
+    }
     Ok(Hierarchy { nodes: walk.nodes })
 }
 

@@ -9,18 +9,19 @@ use super::{FileState, Stamp};
 use futures::StreamExt;
 use object_store::path::Path as Key;
 use object_store::{Error, GetOptions, GetRange, GetResult, ListResult, ObjectMeta, ObjectStore};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock};
 
 /// Requests of one call that are on their way at a time.
 const IN_FLIGHT: usize = 64;
 /// How often a body that breaks off is asked for again.
 const MAX_ATTEMPTS: u32 = 4;
 /// Fewer keys than this are asked for one by one.
-const WORTH_LISTING: usize = 32;
+const WORTH_LISTING: usize = 8;
 /// Entries of one page of a listing.
 const PAGE: usize = 1000;
 
@@ -35,6 +36,8 @@ pub struct Objects {
     secrets: Vec<String>,
     runtime: tokio::runtime::Runtime,
     totals: Totals,
+    /// Paths of the nodes that were found: what is not listed is not known to be a directory otherwise.
+    nodes: RwLock<HashSet<String>>,
 }
 
 /// What was asked of the server.
@@ -118,6 +121,16 @@ impl Objects {
     /// Whether names can be listed.
     pub fn is_listed(&self) -> bool {
         self.is_listed
+    }
+
+    /// Notes the nodes of the hierarchy, besides those of before.
+    pub(super) fn note_nodes<'p>(&self, paths: impl Iterator<Item = &'p String>) {
+        self.nodes.write().unwrap_or_else(PoisonError::into_inner).extend(paths.cloned());
+    }
+
+    /// Whether there is a node at a path, as far as is known.
+    pub fn is_node(&self, path: &str) -> bool {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
     /// What was asked of the server so far.
@@ -293,7 +306,7 @@ impl Objects {
 
     /// What a listing tells of `keys`, and whether it told of all that are there: it ends where asking one by one is cheaper.
     async fn list_around<'k>(&self, keys: &'k [String]) -> Result<(HashMap<&'k str, FileState>, bool), Error> {
-        let wanted: std::collections::HashSet<&str> = keys.iter().map(String::as_str).collect();
+        let wanted: HashSet<&str> = keys.iter().map(String::as_str).collect();
         let (first, last) = (wanted.iter().min().copied(), wanted.iter().max().copied());
         let (Some(first), Some(last)) = (first, last) else { return Ok((HashMap::new(), true)) };
         let shared = first.bytes().zip(last.bytes()).take_while(|(first, last)| first == last).count();

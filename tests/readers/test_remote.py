@@ -69,7 +69,7 @@ def test_a_url_shows_what_its_directory_holds(bucket, scheme):
         assert run.returncode == 0, run.stderr
         with mounted(url, *LAYOUT, *options) as view:
             assert_same_store(view, store)
-            assert view.status()["requests"]["gets"] > 0
+            assert view.status()["view"]["requests"]["gets"] > 0
 
 
 def test_faults_cost_time_and_never_an_answer(bucket):

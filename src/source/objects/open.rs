@@ -8,6 +8,7 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
 use std::io;
+use std::sync::RwLock;
 use std::time::Duration;
 use url::{Position, Url};
 
@@ -107,6 +108,7 @@ impl Objects {
             secrets: secrets.filter(|value| value.len() >= LEAST_SECRET).collect(),
             runtime: runtime.worker_threads(THREADS).thread_name("requests").enable_all().build()?,
             totals: Totals::default(),
+            nodes: RwLock::default(),
         })
     }
 }

@@ -44,6 +44,9 @@ fn key(path: &Path) -> Result<&str, ViewError> {
 
 pub(super) fn look(objects: &Objects, path: &Path) -> Result<HostStamp, ViewError> {
     let key = key(path)?;
+    if objects.is_node(key) {
+        return Ok(directory(key));
+    }
     let state = objects.state(key).map_err(ViewError::from_host)?;
     if state.stamp.is_present() {
         return Ok(file(key, state));
@@ -62,9 +65,11 @@ pub(super) fn look(objects: &Objects, path: &Path) -> Result<HostStamp, ViewErro
 
 pub(super) fn look_at_all(objects: &Objects, paths: &[PathBuf]) -> Vec<Result<HostStamp, ViewError>> {
     let keys: Vec<String> = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    let stamp =
-        |state: FileState| if state.stamp.is_present() { Ok(of_state(state)) } else { Err(ViewError::NotFound) };
-    objects.states(&keys).into_iter().map(|state| state.map_err(ViewError::from_host).and_then(stamp)).collect()
+    let stamp = |(key, state): (&String, io::Result<FileState>)| match state.map_err(ViewError::from_host)? {
+        state if state.stamp.is_present() => Ok(file(key, state)),
+        _ => Err(ViewError::NotFound),
+    };
+    keys.iter().zip(objects.states(&keys)).map(stamp).collect()
 }
 
 pub(super) fn read(
