@@ -23,7 +23,7 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("fuser", &["fuse"]),
     ("zarrs", &["source", "materialize/encode"]),
     ("flate2", &["source/stream"]),
-    ("zstd", &["source/stream"]),
+    ("zstd", &["source/stream", "materialize/encode"]),
     ("lru", &["cache", "source/shard", "view/array"]),
     ("crc32c", &["cache/disk", "materialize/journal", "materialize/shards"]),
     ("lz4_flex", &["source"]),
