@@ -19,11 +19,11 @@ GIB = ["--memory", "1GiB"]
 PEER_RUNS = 3
 
 
-def ours(bench, store, flags, copies, name="ours"):
+def ours(bench, store, flags, copies, name="ours", is_large=False):
     """A sample of ours: one copy of `lightcurves` alone, which is a store, too, and all that the peers copy."""
 
     def sample(i):
-        with folder(bench, name) as target:
+        with folder(bench, name, is_large) as target:
             copied = materialize(bench, store / "lightcurves", target, flags)
             if not copies:
                 verified(bench, store / "lightcurves", target)
@@ -105,11 +105,8 @@ def without_codec(bench):
 
 def decode_and_write(bench, store):
     def sample(_):
-        file = bench.work / "written"
-        try:
+        with folder(bench, "written") as file:
             return recode(bench, "write", store, file)["seconds"]
-        finally:
-            file.unlink(missing_ok=True)
 
     return sample
 
@@ -182,10 +179,9 @@ def through_temp(bench):
         return [row]
     flags = ["--chunks", "object=1000,epoch=full", "--codecs", "none", "--temp", bench.work]
     copies, roomy = [], []
-    spare = ours(bench, store, [*flags, "--memory", much], roomy, "roomy")
-    bench.alternate(
-        row, lambda i: spare(i) + dd(bench, n_bytes), ours(bench, store, [*flags, "--memory", little], copies)
-    )
+    spare = ours(bench, store, [*flags, "--memory", much], roomy, "roomy", is_large=True)
+    tight = ours(bench, store, [*flags, "--memory", little], copies, is_large=True)
+    bench.alternate(row, lambda i: spare(i) + dd(bench, n_bytes), tight)
     note_memory(row, copies, 128 << 20 if bench.quick else 512 << 20)
     decoded = copies[-1].report["decoded_bytes"]
     row.require("each source chunk decoded once", decoded == n_bytes)
