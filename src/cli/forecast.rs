@@ -17,7 +17,8 @@ pub(crate) fn text(forecast: &Forecast, config: &CopyConfig) -> String {
     for array in &forecast.arrays {
         let passes = match array.passes {
             1 => "one pass".to_owned(),
-            _ => format!("two passes through {} of temporary files", bytes(array.temp_bytes)),
+            2 => format!("two passes through {} of temporary files", bytes(array.temp_bytes)),
+            n => format!("{n} passes through {} of temporary files", bytes(array.temp_bytes)),
         };
         let _ = writeln!(
             text,

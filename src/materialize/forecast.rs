@@ -2,6 +2,7 @@
 
 use super::array::ArrayCopy;
 use super::plan::{ArrayPlan, Means};
+use super::spool;
 use super::trial::{self, Trial};
 use super::{CopyError, Options};
 use crate::geometry::{Region, unravel};
@@ -24,7 +25,7 @@ pub struct ArrayForecast {
     pub path: String,
     /// Decoded bytes.
     pub bytes: u64,
-    /// 1, or 2 where it goes through a temporary file.
+    /// 1, or 2 where it goes through a temporary file, 3 where it goes through another one as well.
     pub passes: u64,
     /// Parts that are made one after the other.
     pub tiles: u64,
@@ -108,7 +109,7 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
         let written = bytes * sample.encoded_share;
         let busy = decoded * sample.decode_s_per_byte + bytes * (sample.place_s_per_byte + sample.encode_s_per_byte);
         let files = forecast.total(|array| array.files) as f64 * FILE_SECONDS;
-        let temp = if plan.spool.is_some() { 2.0 * forecast.total(|array| array.temp_bytes) as f64 } else { 0.0 };
+        let temp = 2.0 * (plan.passes() - 1) as f64 * forecast.total(|array| array.temp_bytes) as f64;
         let cpu = (busy + files) / options.threads.max(1) as f64;
         forecast.seconds = Some(cpu.max(written / DISK_BYTES_PER_S) + temp / DISK_BYTES_PER_S);
         forecast.written_bytes = Some(written as u64);
@@ -152,11 +153,11 @@ fn of_array(array: &ArrayCopy, plan: &ArrayPlan) -> Result<ArrayForecast, CopyEr
     Ok(ArrayForecast {
         path: array.path().to_owned(),
         bytes: array.array_bytes(),
-        passes: if plan.spool.is_some() { 2 } else { 1 },
+        passes: plan.passes(),
         tiles: plan.tiling.n_tiles(),
         source_decodes,
         read_bytes: (stored * source_decodes) as u64,
-        temp_bytes: if plan.spool.is_some() { array.array_bytes() } else { 0 },
+        temp_bytes: spool::temp_bytes(array, plan),
         files: Region::whole(&array.file_grid).n_elems(),
         is_sharded: array.is_sharded(),
     })

@@ -23,6 +23,7 @@ use crate::zarr::{CopyProjection, Projection};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -275,8 +276,8 @@ impl Run<'_> {
             progress: self.progress,
             shards: Shards::new(array, &plan.units),
         };
-        let sweep = |leaves: &dyn Leaves| {
-            engine::sweep(Work {
+        let sweep = |leaves: &dyn Leaves, tiles: Range<u64>| {
+            let work = Work {
                 array,
                 plan: &plan,
                 leaves,
@@ -284,10 +285,12 @@ impl Run<'_> {
                 progress: self.progress,
                 pool,
                 keep_going: self.options.keep_going,
-            })
+            };
+            engine::sweep_tiles(work, tiles)
         };
         let Some(spool) = &plan.spool else {
-            return sweep(&FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) });
+            let leaves = FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) };
+            return sweep(&leaves, 0..plan.tiling.n_tiles());
         };
         let file = SpoolFile::open(array, &plan, spool.clone())?;
         let bands = if plan.is_spool_begun { self.earlier.bands.get(&at) } else { None };
@@ -295,10 +298,14 @@ impl Run<'_> {
         if !plan.is_spool_begun {
             self.commits.spool(at, file.spool().clone());
         }
-        file.fill(Filling { at, done: bands, commits, progress, pool, keep_going })?;
-        let failures = sweep(&file)?;
-        drop(file);
-        site::remove(&spool.path)?;
+        let filling = Filling { at, done: bands, commits, progress, pool, keep_going };
+        file.fill(filling)?;
+        let mut failures = Vec::new();
+        for tiles in file.portions() {
+            file.bring(&tiles, filling, |region| writer.wants_any(region))?;
+            failures.extend(sweep(&file, tiles)?);
+        }
+        file.remove()?;
         Ok(failures)
     }
 

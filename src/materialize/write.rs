@@ -9,7 +9,7 @@ use super::engine::Sink;
 use super::files::Folder;
 use super::progress::Progress;
 use super::shards::{Shards, Slab};
-use crate::geometry::{Pieces, Region};
+use crate::geometry::{Pieces, Region, ravel};
 use rayon::prelude::*;
 
 /// Inner chunks that one thread encodes in a row, at the least: small ones take less time than handing them out.
@@ -32,6 +32,12 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Whether any unit that `region` touches is still to be made.
+    pub(super) fn wants_any(&self, region: &Region) -> bool {
+        let wants = |indices: Vec<u64>| self.wants(ravel(&indices, self.units.piece_grid()));
+        self.done.is_empty() || self.units.touched(region).positions().any(wants)
+    }
+
     /// All of a target file is there, or need not be.
     fn is_done(&self, file: u64, written_bytes: Option<u64>) -> Result<(), CopyError> {
         match written_bytes {
