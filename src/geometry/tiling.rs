@@ -380,10 +380,10 @@ fn tile_bytes(axes: &[AxisTiling], request: &TilingRequest<'_>) -> u128 {
         .fold(u128::from(request.item_bytes), |bytes, len| bytes.saturating_mul(u128::from(len)))
 }
 
-mod groups;
+mod bundles;
 mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use groups::TileGroups;
+pub use bundles::Bundles;
 pub use sweep::PiecePart;

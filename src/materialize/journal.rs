@@ -78,7 +78,7 @@ pub(super) struct Spool {
     pub(super) max_tile_bytes: u64,
     pub(super) leaves_per_band: u64,
     /// Tiles that lie together, to be told apart by a pass of its own; 0 where each lies by itself.
-    pub(super) tiles_per_group: u64,
+    pub(super) tiles_per_bundle: u64,
     pub(super) path: PathBuf,
     /// The file's inode number and length: another file at this path, or a new one, holds none of the bands.
     pub(super) inode: u64,

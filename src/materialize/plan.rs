@@ -168,14 +168,14 @@ impl ArrayPlan {
             // Every leaf is decoded once now, so tiles need not be large.
             let max_tile_bytes = means.max_tile_bytes.unwrap_or(u64::MAX).min(allowed(TILES_AT_ONCE + 1));
             let cut = Cut::new(array, max_tile_bytes, block_elems, left_bytes, true)?;
-            let tiles_per_group = tiles_per_group(cut.tiling.n_tiles(), max_tile_bytes, means);
-            if plan.spool_pays(array, temp, means, tiles_per_group > 0) {
+            let tiles_per_bundle = tiles_per_bundle(cut.tiling.n_tiles(), max_tile_bytes, means);
+            if plan.spool_pays(array, temp, means, tiles_per_bundle > 0) {
                 (plan.units, plan.tiling) = (cut.units, cut.tiling);
                 plan.tile_memory_bytes = left_bytes;
                 plan.spool = Some(Spool {
                     max_tile_bytes,
                     leaves_per_band: (max_tile_bytes / source::leaf_bytes(source).max(1)).max(1),
-                    tiles_per_group,
+                    tiles_per_bundle,
                     path: temp.join(format!("array-{at}")),
                     inode: 0,
                     len_bytes: 0,
@@ -192,7 +192,7 @@ impl ArrayPlan {
     pub(super) fn passes(&self) -> u64 {
         match &self.spool {
             None => 1,
-            Some(spool) if spool.tiles_per_group == 0 => 2,
+            Some(spool) if spool.tiles_per_bundle == 0 => 2,
             Some(_) => 3,
         }
     }
@@ -208,7 +208,7 @@ impl ArrayPlan {
     }
 
     /// Whether to write all of the array to disk and read it back takes less time than the decodings that it saves.
-    fn spool_pays(&self, array: &ArrayCopy, temp: &Path, means: Means<'_>, in_groups: bool) -> bool {
+    fn spool_pays(&self, array: &ArrayCopy, temp: &Path, means: Means<'_>, in_bundles: bool) -> bool {
         if means.always_spool {
             return true;
         }
@@ -219,21 +219,21 @@ impl ArrayPlan {
         };
         let repeated = self.decoded_bytes.saturating_sub(array.leaf_bytes());
         let decoding = repeated as f64 / (DECODED_BYTES_PER_S * means.threads as f64);
-        let transfers = if in_groups { 4.0 } else { 2.0 };
+        let transfers = if in_bundles { 4.0 } else { 2.0 };
         decoding > transfers * array.array_bytes() as f64 / disk_bytes_per_s
     }
 }
 
 /// How many of `n_tiles` lie together in a temporary file that is filled by bands as large as a tile; 0 where each can lie by
 /// itself, because what a band adds to it is long enough.
-fn tiles_per_group(n_tiles: u64, max_tile_bytes: u64, means: Means<'_>) -> u64 {
+fn tiles_per_bundle(n_tiles: u64, max_tile_bytes: u64, means: Means<'_>) -> u64 {
     // Tests make all of it small alike.
     let run_bytes = means.max_tile_bytes.map_or(RUN_BYTES, |most| RUN_BYTES.min(most / 8));
     let runs_of_band = (max_tile_bytes / run_bytes.max(1)).max(2);
     if n_tiles <= runs_of_band {
         0
     } else {
-        // A group is filled and taken apart with runs of that length; of very many tiles, with runs as short.
+        // A bundle is filled and taken apart with runs of that length; of very many tiles, with runs as short.
         runs_of_band.max(n_tiles.isqrt())
     }
 }

@@ -4,8 +4,8 @@
 //! takes of it where that tile's bytes lie in the file: tile after tile, and within one leaf after leaf. What a band of
 //! leaves that follow each other adds to a tile is one run. The second pass reads each tile's run of runs, once.
 //!
-//! Where there are so many tiles that runs would be short, the first pass writes groups of tiles instead, which are boxes as
-//! tiles are. Each group is then brought into the order of its tiles in a file of its own, and its tiles are made from there.
+//! Where there are so many tiles that runs would be short, the first pass writes bundles of tiles instead, which are boxes as
+//! tiles are. Each bundle is then brought into the order of its tiles in a file of its own, and its tiles are made from there.
 
 mod places;
 mod probe;
@@ -41,8 +41,8 @@ pub(super) struct SpoolFile<'a> {
     file: File,
     spool: Spool,
     places: Places<'a>,
-    /// The group at hand, in the order of its tiles.
-    group: Option<(File, PathBuf)>,
+    /// The bundle at hand, in the order of its tiles.
+    bundle: Option<(File, PathBuf)>,
     leaf_grid: Vec<u64>,
     /// Leaves that could not be read, and are left out.
     failed: Mutex<HashSet<Vec<u64>>>,
@@ -64,7 +64,7 @@ pub(super) struct Filling<'a> {
 impl<'a> SpoolFile<'a> {
     /// Opens the file as an earlier run left it, or a new one, with its room on disk reserved.
     pub(super) fn open(array: &'a ArrayCopy, plan: &'a ArrayPlan, spool: Spool) -> Result<Self, CopyError> {
-        let places = Places::new(plan, spool.tiles_per_group, array.item_bytes());
+        let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes());
         let path = spool.path.clone();
         let file = if plan.is_spool_begun {
             let opened = OpenOptions::new().read(true).write(true).open(&path);
@@ -72,9 +72,9 @@ impl<'a> SpoolFile<'a> {
         } else {
             create(&path, places.all_bytes())?
         };
-        let group = match places.groups {
+        let bundle = match places.bundles {
             Some(_) => {
-                let path = path.with_extension("group");
+                let path = path.with_extension("bundle");
                 Some((create(&path, places.most_bytes())?, path))
             }
             None => None,
@@ -82,7 +82,7 @@ impl<'a> SpoolFile<'a> {
         let found = file.metadata().map_err(|error| CopyError::io(&path, "look at it", error))?;
         let spool = Spool { inode: found.ino(), len_bytes: found.len(), ..spool };
         let leaf_grid = Region::whole(&array.source().shape).cells(&array.source().leaf_shape).shape();
-        Ok(SpoolFile { array, plan, file, spool, places, group, leaf_grid, failed: Mutex::default() })
+        Ok(SpoolFile { array, plan, file, spool, places, bundle, leaf_grid, failed: Mutex::default() })
     }
 
     /// The file as the journal is to know it.
@@ -92,7 +92,7 @@ impl<'a> SpoolFile<'a> {
 
     /// Removes it.
     pub(super) fn remove(self) -> Result<(), CopyError> {
-        if let Some((_, path)) = &self.group {
+        if let Some((_, path)) = &self.bundle {
             super::site::remove(path)?;
         }
         super::site::remove(&self.spool.path)
@@ -116,7 +116,7 @@ impl<'a> SpoolFile<'a> {
     /// The first pass: puts every band into the file that `done` does not name.
     pub(super) fn fill(&self, work: Filling<'_>) -> Result<(), CopyError> {
         let Filling { at, done, commits, progress, .. } = work;
-        let passes = if self.group.is_some() { 2 } else { 1 };
+        let passes = if self.bundle.is_some() { 2 } else { 1 };
         Progress::add(&progress.spool_bytes, passes * self.n_bands() * self.band_bytes());
         let slots = Slots::new(self.plan.scratch_bytes);
         let n_leaves: u64 = self.leaf_grid.iter().product();
@@ -141,7 +141,7 @@ impl<'a> SpoolFile<'a> {
         work: Filling<'_>,
         is_wanted: impl FnOnce(&Region) -> bool,
     ) -> Result<(), CopyError> {
-        if self.group.is_none() {
+        if self.bundle.is_none() {
             return Ok(());
         }
         let region = self.plan.tiling.region_of(tiles);
@@ -165,11 +165,11 @@ impl<'a> SpoolFile<'a> {
     }
 
     /// Puts what each box takes of `leaves` where it belongs: into the file with all of the array or, of what lies there for
-    /// `group`, into the group's own. Returns the bytes written; `None` where something had to be left out.
+    /// `bundle`, into the bundle's own. Returns the bytes written; `None` where something had to be left out.
     fn scatter(
         &self,
         leaves: impl Iterator<Item = Vec<u64>>,
-        group: Option<&Range<u64>>,
+        bundle: Option<&Range<u64>>,
         slots: &Slots,
         work: Filling<'_>,
     ) -> Result<Option<u64>, CopyError> {
@@ -180,8 +180,8 @@ impl<'a> SpoolFile<'a> {
                 present.push(leaf);
             }
         }
-        let shares_of = |(nth, leaf): (usize, &Vec<u64>)| match group {
-            Some(group) => self.places.of_leaf_in(nth, &self.cell(leaf), group),
+        let shares_of = |(nth, leaf): (usize, &Vec<u64>)| match bundle {
+            Some(bundle) => self.places.of_leaf_in(nth, &self.cell(leaf), bundle),
             None => self.places.of_leaf(nth, &self.cell(leaf)),
         };
         let mut shares: Vec<_> = present.iter().enumerate().flat_map(shares_of).collect();
@@ -199,8 +199,8 @@ impl<'a> SpoolFile<'a> {
         let is_whole = AtomicBool::new(true);
         pool.install(|| {
             let take = |(leaf, parts): (&Vec<u64>, Vec<(&Region, &mut [u8])>)| {
-                let taken = match group {
-                    Some(group) => self.read_back(leaf, group, parts, slots, progress),
+                let taken = match bundle {
+                    Some(bundle) => self.read_back(leaf, bundle, parts, slots, progress),
                     None => self.decode(leaf, parts, slots, progress),
                 };
                 match taken {
@@ -215,7 +215,7 @@ impl<'a> SpoolFile<'a> {
             };
             present.par_iter().zip(of_leaf).try_for_each(take)
         })?;
-        let (file, path) = match (&self.group, group) {
+        let (file, path) = match (&self.bundle, bundle) {
             (Some((file, path)), Some(_)) => (file, path),
             _ => (&self.file, &self.spool.path),
         };
@@ -254,16 +254,16 @@ impl<'a> SpoolFile<'a> {
         })
     }
 
-    /// Reads what a group takes of a leaf, and takes its tiles' parts out.
+    /// Reads what a bundle takes of a leaf, and takes its tiles' parts out.
     fn read_back(
         &self,
         leaf: &[u64],
-        group: &Range<u64>,
+        bundle: &Range<u64>,
         parts: Vec<(&Region, &mut [u8])>,
         slots: &Slots,
         progress: &Progress,
     ) -> Result<(), CopyError> {
-        let share = self.places.of_group(0, &self.cell(leaf), group);
+        let share = self.places.of_bundle(0, &self.cell(leaf), bundle);
         let lay = lay_of(self.plan.tiling.order(), &share.part);
         slots.with(share.len, 0, |bytes| {
             let read = self.file.read_exact_at(bytes, share.offset);
@@ -319,7 +319,7 @@ impl Leaves for SpoolFile<'_> {
             });
         }
         let offset = self.places.of_tile(&self.cell(leaf), share).offset;
-        let from = self.group.as_ref().map_or(&self.file, |(file, _)| file);
+        let from = self.bundle.as_ref().map_or(&self.file, |(file, _)| file);
         from.read_exact_at(out, offset).map_err(|error| SourceError::Io {
             array: self.array.path().to_owned(),
             key: self.array.reader.key(&file),
@@ -333,8 +333,8 @@ impl Leaves for SpoolFile<'_> {
 /// Bytes of the temporary files that `plan` makes.
 pub(super) fn temp_bytes(array: &ArrayCopy, plan: &ArrayPlan) -> u64 {
     let Some(spool) = &plan.spool else { return 0 };
-    let places = Places::new(plan, spool.tiles_per_group, array.item_bytes());
-    places.all_bytes() + places.groups.map_or(0, |_| places.most_bytes())
+    let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes());
+    places.all_bytes() + places.bundles.map_or(0, |_| places.most_bytes())
 }
 
 /// A new file of `len` bytes, its room on disk reserved.

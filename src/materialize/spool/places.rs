@@ -1,16 +1,16 @@
 //! Where in a temporary file things lie.
 
 use super::super::plan::ArrayPlan;
-use crate::geometry::{EncodedOrder, LeafShare, Region, TileGroups, TileId, Tiling};
+use crate::geometry::{Bundles, EncodedOrder, LeafShare, Region, TileId, Tiling};
 use crate::synthesis::Lay;
 use std::ops::Range;
 
-/// Boxes of the array - tiles, or groups of them - one after the other, and in each box leaf after leaf.
+/// Boxes of the array - tiles, or bundles of them - one after the other, and in each box leaf after leaf.
 #[derive(Debug)]
 pub(super) struct Places<'a> {
     tiling: &'a Tiling,
-    pub(super) groups: Option<TileGroups>,
-    /// Where each tile begins, bytes. Where there are groups: in their file.
+    pub(super) bundles: Option<Bundles>,
+    /// Where each tile begins, bytes. Where there are bundles: in their file.
     starts: Vec<u64>,
     item_bytes: u64,
 }
@@ -27,7 +27,7 @@ pub(super) struct Share {
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(plan: &'a ArrayPlan, tiles_per_group: u64, item_bytes: u64) -> Self {
+    pub(super) fn new(plan: &'a ArrayPlan, tiles_per_bundle: u64, item_bytes: u64) -> Self {
         let tiling = &plan.tiling;
         let mut starts = Vec::with_capacity(tiling.n_tiles() as usize + 1);
         let mut end = 0;
@@ -36,8 +36,8 @@ impl<'a> Places<'a> {
             end += tiling.share(TileId(tile)).coverage.n_elems() * item_bytes;
         }
         starts.push(end);
-        let groups = (tiles_per_group > 0).then(|| TileGroups::new(tiling, tiles_per_group));
-        Places { tiling, groups, starts, item_bytes }
+        let bundles = (tiles_per_bundle > 0).then(|| Bundles::new(tiling, tiles_per_bundle));
+        Places { tiling, bundles, starts, item_bytes }
     }
 
     /// Length of the file with all of the array.
@@ -55,37 +55,37 @@ impl<'a> Places<'a> {
         self.portions().map(|tiles| self.bytes_of(&tiles)).max().unwrap_or(0)
     }
 
-    /// The groups, or all tiles at once where there are none.
+    /// The bundles, or all tiles at once where there are none.
     pub(super) fn portions(&self) -> impl Iterator<Item = Range<u64>> {
-        let (groups, n_tiles) = (self.groups, self.tiling.n_tiles());
-        let n = groups.map_or(1, |groups| groups.n());
-        (0..n).map(move |nth| groups.map_or(0..n_tiles, |groups| groups.tiles(nth)))
+        let (bundles, n_tiles) = (self.bundles, self.tiling.n_tiles());
+        let n = bundles.map_or(1, |bundles| bundles.n());
+        (0..n).map(move |nth| bundles.map_or(0..n_tiles, |bundles| bundles.tiles(nth)))
     }
 
     /// What the boxes of the file with all of the array take of the leaf at `cell`.
     pub(super) fn of_leaf(&self, nth: usize, cell: &Region) -> Vec<Share> {
-        let Some(groups) = self.groups else { return self.of_tiles(nth, cell, cell, 0) };
-        let mut touched: Vec<u64> = self.tiling.tiles_of(cell).into_iter().map(|tile| groups.of(tile)).collect();
+        let Some(bundles) = self.bundles else { return self.of_tiles(nth, cell, cell, 0) };
+        let mut touched: Vec<u64> = self.tiling.tiles_of(cell).into_iter().map(|tile| bundles.of(tile)).collect();
         touched.sort_unstable();
         touched.dedup();
-        let share = |group: u64| self.of_group(nth, cell, &groups.tiles(group));
+        let share = |bundle: u64| self.of_bundle(nth, cell, &bundles.tiles(bundle));
         touched.into_iter().map(share).collect()
     }
 
-    /// What a group takes of the leaf at `cell`.
-    pub(super) fn of_group(&self, nth: usize, cell: &Region, group: &Range<u64>) -> Share {
-        self.share(nth, cell, &self.tiling.region_of(group), self.starts[group.start as usize])
+    /// What a bundle takes of the leaf at `cell`.
+    pub(super) fn of_bundle(&self, nth: usize, cell: &Region, bundle: &Range<u64>) -> Share {
+        self.share(nth, cell, &self.tiling.region_of(bundle), self.starts[bundle.start as usize])
     }
 
-    /// What each tile of a group takes of the leaf at `cell`, in a file of that group alone.
-    pub(super) fn of_leaf_in(&self, nth: usize, cell: &Region, group: &Range<u64>) -> Vec<Share> {
-        let within = cell.intersect(&self.tiling.region_of(group));
-        self.of_tiles(nth, cell, &within, self.starts[group.start as usize])
+    /// What each tile of a bundle takes of the leaf at `cell`, in a file of that bundle alone.
+    pub(super) fn of_leaf_in(&self, nth: usize, cell: &Region, bundle: &Range<u64>) -> Vec<Share> {
+        let within = cell.intersect(&self.tiling.region_of(bundle));
+        self.of_tiles(nth, cell, &within, self.starts[bundle.start as usize])
     }
 
     /// What a tile takes of the leaf at `cell`, in the file from which it is made.
     pub(super) fn of_tile(&self, cell: &Region, tile: &LeafShare) -> Share {
-        let base = self.groups.map_or(0, |groups| self.starts[groups.tiles(groups.of(tile.tile)).start as usize]);
+        let base = self.bundles.map_or(0, |bundles| self.starts[bundles.tiles(bundles.of(tile.tile)).start as usize]);
         self.share(0, cell, &tile.coverage, self.starts[tile.tile.0 as usize] - base)
     }
 

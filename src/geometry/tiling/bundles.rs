@@ -1,21 +1,21 @@
-//! Tiles that follow each other, put together in groups that are boxes again.
+//! Tiles that follow each other, put together in bundles that are boxes again.
 
 use super::{LeafShare, TileId, Tiling};
 use crate::geometry::Region;
 use std::ops::Range;
 
-/// A cut of a tiling into groups.
+/// A cut of a tiling into bundles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TileGroups {
+pub struct Bundles {
     n_tiles: u64,
-    /// All tiles along one axis and the faster ones; no group goes beyond.
+    /// All tiles along one axis and the faster ones; no bundle goes beyond.
     row: u64,
-    /// Tiles of a group: whole rows of the faster axes.
+    /// Tiles of a bundle: whole rows of the faster axes.
     step: u64,
 }
 
-impl TileGroups {
-    /// Groups of at most `most` tiles, and of half as many at least where a row has no end there.
+impl Bundles {
+    /// Bundles of at most `most` tiles, and of half as many at least where a row has no end there.
     pub fn new(tiling: &Tiling, most: u64) -> Self {
         let most = most.max(1);
         let (mut row, mut step) = (1u64, 1u64);
@@ -26,24 +26,24 @@ impl TileGroups {
                 break;
             }
         }
-        TileGroups { n_tiles: tiling.n_tiles(), row: row.max(1), step: step.max(1) }
+        Bundles { n_tiles: tiling.n_tiles(), row: row.max(1), step: step.max(1) }
     }
 
-    /// Number of groups.
+    /// Number of bundles.
     pub fn n(&self) -> u64 {
         self.n_tiles / self.row * self.row.div_ceil(self.step)
     }
 
-    /// The group that holds a tile.
+    /// The bundle that holds a tile.
     pub fn of(&self, tile: TileId) -> u64 {
         tile.0 / self.row * self.row.div_ceil(self.step) + tile.0 % self.row / self.step
     }
 
-    /// The tiles of a group.
-    pub fn tiles(&self, group: u64) -> Range<u64> {
+    /// The tiles of a bundle.
+    pub fn tiles(&self, bundle: u64) -> Range<u64> {
         let per_row = self.row.div_ceil(self.step);
-        let row = group / per_row * self.row;
-        let first = group % per_row * self.step;
+        let row = bundle / per_row * self.row;
+        let first = bundle % per_row * self.step;
         row + first..row + (first + self.step).min(self.row)
     }
 }
@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn groups_are_boxes_that_hold_their_tiles_and_nothing_else(
+        fn bundles_are_boxes_that_hold_their_tiles_and_nothing_else(
             axes in prop::collection::vec((1u64..12, 1u64..6, 1u64..6), 1..4),
             max_tile_bytes in 2u64..40,
             most in 1u64..30,
@@ -87,17 +87,17 @@ mod tests {
                 small_tile_bytes: max_tile_bytes,
             })
             .expect("small");
-            let groups = TileGroups::new(&tiling, most);
+            let bundles = Bundles::new(&tiling, most);
             let mut next = 0;
-            for group in 0..groups.n() {
-                let tiles = groups.tiles(group);
+            for bundle in 0..bundles.n() {
+                let tiles = bundles.tiles(bundle);
                 prop_assert_eq!(tiles.start, next);
                 prop_assert!((1..=most).contains(&(tiles.end - tiles.start)));
                 next = tiles.end;
                 let region = tiling.region_of(&tiles);
                 let mut held = 0;
                 for tile in tiles.map(TileId) {
-                    prop_assert_eq!(groups.of(tile), group);
+                    prop_assert_eq!(bundles.of(tile), bundle);
                     let coverage = tiling.share(tile).coverage;
                     held += coverage.n_elems();
                     prop_assert!(coverage.is_empty() || coverage.intersect(&region) == coverage);
