@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import cases_copy, cases_mount, cases_reads, chart, report, stores
+from bench import cases_copy, cases_follow, cases_mount, cases_reads, cases_update, chart, report, stores
 from bench.context import Bench
 from bench.process import Failed
 
@@ -21,6 +21,7 @@ FUNCTIONS = {
     "listing": cases_mount.listing,
     "huge": cases_mount.huge,
     "readers": cases_mount.readers,
+    "follow": cases_follow.follow,
     "materialize": cases_copy.whole,
     "materialize-none": cases_copy.without_codec,
     "materialize-lz4": cases_copy.lz4,
@@ -28,6 +29,7 @@ FUNCTIONS = {
     "materialize-files": cases_copy.files,
     "materialize-temp": cases_copy.through_temp,
     "materialize-resume": cases_copy.resume,
+    "update": cases_update.update,
 }
 
 

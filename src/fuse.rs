@@ -12,7 +12,7 @@ pub mod signals;
 pub mod unmount;
 
 use crate::view::View;
-use entries::{BLOCK_BYTES, HOST_TTL, ttl};
+use entries::BLOCK_BYTES;
 use errno::guarded;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags, IoctlFlags,
@@ -44,7 +44,9 @@ impl FileSystem {
     /// Serves `view`; everything belongs to the user of this process.
     pub fn new(view: Arc<View>) -> Self {
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        FileSystem { view, inodes: Inodes::default(), owner, no_open: false, no_opendir: false }
+        let inodes = Inodes::default();
+        inodes.prepare(view.n_arrays(), |array| view.end_of_files(array));
+        FileSystem { view, inodes, owner, no_open: false, no_opendir: false }
     }
 }
 
@@ -69,7 +71,7 @@ impl Filesystem for FileSystem {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         guarded(|| match self.lookup_entry(parent, name) {
-            Ok((attributes, ttl)) => reply.entry(&ttl, &attributes, Generation(0)),
+            Ok((attributes, ttl)) => reply.entry_with_ttls(&ttl, &self.entry_ttl(), &attributes, Generation(0)),
             Err(error) => reply.error(errno::of(&error)),
         });
     }
@@ -132,7 +134,7 @@ impl Filesystem for FileSystem {
             let listed = self.node(inode).and_then(|node| {
                 self.view.list(&node, offset, &mut |entry| {
                     let kind = if entry.is_directory { FileType::Directory } else { FileType::RegularFile };
-                    let number = entry.node.as_ref().map_or(inode.0, |node| self.inodes.number(node));
+                    let number = entry.node.as_ref().and_then(|node| self.number(node).ok()).unwrap_or(inode.0);
                     !reply.add(INodeNo(number), entry.next, kind, entry.name)
                 })
             });
@@ -155,19 +157,19 @@ impl Filesystem for FileSystem {
             let listed = self.node(inode).and_then(|node| {
                 self.view.list(&node, offset, &mut |entry| {
                     // Inode 0 gives the name alone: no look-up is counted for it.
-                    let found = entry.node.as_ref().and_then(|node| Some((node, self.view.stat(node).ok()?)));
+                    let found = entry.node.as_ref().zip(entry.stat);
+                    let found = found.and_then(|(node, stat)| Some((node, stat, self.number(node).ok()?)));
                     let mut attributes = self.negative();
                     attributes.kind = if entry.is_directory { FileType::Directory } else { FileType::RegularFile };
-                    let mut keep = HOST_TTL;
-                    if let Some((node, stat)) = &found {
-                        attributes = self.attributes(self.inodes.number(node), *stat);
-                        keep = ttl(node);
+                    if let Some((_, stat, number)) = found {
+                        attributes = self.attributes(number, stat);
                     }
+                    let keep = self.entry_ttl();
                     let is_full = reply.add(attributes.ino, entry.next, entry.name, &keep, &attributes, Generation(0));
-                    if let Some((node, _)) = found
+                    if let Some((node, _, number)) = found
                         && !is_full
                     {
-                        self.inodes.remember(node);
+                        self.inodes.remember(number, node);
                     }
                     !is_full
                 })

@@ -6,12 +6,14 @@
 
 mod cuts;
 mod encoded;
+mod numbering;
 mod pieces;
 mod region;
 mod tiling;
 
-pub use cuts::{AxisTiling, Cuts};
+pub use cuts::{AxisTiling, CutRun, Cuts};
 pub use encoded::EncodedOrder;
+pub use numbering::Numbering;
 pub use pieces::{Pieces, Placement};
 pub use region::Region;
 pub use tiling::{Bundles, LeafShare, PiecePart, TileId, Tiling, TilingRequest};

@@ -12,6 +12,7 @@ mod reader;
 mod shard;
 mod stamp;
 mod stamps;
+mod state;
 mod stream;
 mod strings;
 
@@ -20,7 +21,8 @@ pub mod hierarchy;
 pub use codecs::{leaf_bytes, most_scratch_bytes};
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;
-pub use reader::{ArrayReader, FileState};
+pub use reader::{ArrayReader, Folder, Workspace};
 pub use stamp::Stamp;
 pub use stamps::Stamps;
+pub use state::{FileState, YOUNG};
 pub use strings::{FoundStrings, Strings};

@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use rechunkfs::memory::MemoryRequest;
 use rechunkfs::zarr::{Size, parse_size};
+
+/// Beyond, `never` says it better.
+const MAX_REFRESH: Duration = Duration::from_secs(365 * 86_400);
 
 /// Shows a Zarr store through another chunking, without copying it; or writes the copy.
 #[derive(Parser)]
@@ -107,6 +111,9 @@ pub(crate) struct MountArgs {
     /// Clear a stale mount of ours (its process is gone) that is in the way
     #[arg(long, help_heading = "Mount")]
     pub(crate) replace_stale: bool,
+    /// Stay, and unmount when standard input ends: for a program that is to have the mount as long as it lives
+    #[arg(long, help_heading = "Mount", conflicts_with = "foreground")]
+    pub(crate) until_eof: bool,
     /// One JSON result on stdout
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
@@ -150,12 +157,19 @@ pub(crate) struct MaterializeArgs {
     /// Replace the store at TARGET, once the copy is complete; an unfinished copy at once
     #[arg(long, help_heading = "Copy")]
     pub(crate) overwrite: bool,
+    /// Bring the copy at TARGET up to date with SOURCE, in its own layout: what has changed is done again, while it is read.
+    /// Make it where there is none
+    #[arg(long, help_heading = "Copy", conflicts_with = "overwrite")]
+    pub(crate) update: bool,
     /// Leave out the chunks that draw on source chunks which cannot be read; the exit code is 1 all the same
     #[arg(long, help_heading = "Copy")]
     pub(crate) keep_going: bool,
     /// Compare the complete copy with the source before it appears at TARGET, as `verify` does
     #[arg(long, help_heading = "Copy", conflicts_with = "keep_going")]
     pub(crate) verify: bool,
+    /// Stop, as at a signal, when standard input ends: for a program that is to have the copy end with it
+    #[arg(long, help_heading = "Copy")]
+    pub(crate) until_eof: bool,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a half, at most 32 GiB, of what machine, cgroups and
     /// Slurm leave]
     #[arg(long, value_name = "SIZE", help_heading = "Resources")]
@@ -186,6 +200,9 @@ pub(crate) struct VerifyArgs {
     /// Draw the sample that an earlier run drew [default: another one each time]
     #[arg(long, value_name = "S", requires = "sample", help_heading = "Comparison")]
     pub(crate) seed: Option<u64>,
+    /// Stop, as at a signal, when standard input ends: for a program that is to have the comparison end with it
+    #[arg(long, help_heading = "Comparison")]
+    pub(crate) until_eof: bool,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a half, at most 32 GiB, of what machine, cgroups and
     /// Slurm leave]
     #[arg(long, value_name = "SIZE", help_heading = "Resources")]
@@ -253,6 +270,10 @@ pub(crate) struct LayoutArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Resources")]
 pub(crate) struct ResourceArgs {
+    /// How soon a change of the source shows: seconds, 0 for at once, or never for a source that is finished [default: 2; on
+    /// network file systems 15]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_refresh, help_heading = "Resources")]
+    pub(crate) refresh: Option<Refresh>,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a quarter, at most 8 GiB, of what machine, cgroups
     /// and Slurm leave]
     #[arg(long, value_name = "SIZE")]
@@ -287,4 +308,20 @@ fn plain_size(text: &str) -> Result<u64, String> {
         Size::Bytes(bytes) => Ok(bytes),
         Size::Percent(_) => Err(format!("{text:?} is a share of nothing here; write for example 4MiB")),
     }
+}
+
+/// How soon a change of the source shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    Never,
+    After(Duration),
+}
+
+fn parse_refresh(text: &str) -> Result<Refresh, String> {
+    if text == "never" {
+        return Ok(Refresh::Never);
+    }
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let seconds = seconds.filter(|seconds| *seconds <= MAX_REFRESH);
+    seconds.map(Refresh::After).ok_or_else(|| "give seconds, such as 2 or 0.5, or never".to_owned())
 }

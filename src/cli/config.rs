@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use rechunkfs::materialize::Sample;
@@ -10,7 +10,12 @@ use rechunkfs::memory::{self, Budget, default_threads};
 use rechunkfs::view::CacheDir;
 use rechunkfs::zarr::layout::Layout;
 
-use super::{args, cache_dir};
+use super::{args, cache_dir, filesystem};
+
+/// How soon a change of the source shows unless the user says otherwise,
+const REFRESH: Duration = Duration::from_secs(2);
+/// and where each look goes over a network.
+const REMOTE_REFRESH: Duration = Duration::from_secs(15);
 
 /// What to show, and with what means.
 pub(crate) struct ViewConfig {
@@ -20,6 +25,8 @@ pub(crate) struct ViewConfig {
     pub(crate) budget: Budget,
     pub(crate) threads: usize,
     pub(crate) cache_dir: Option<CacheDir>,
+    /// After this time a change of the source shows; `None` where none ever does.
+    pub(crate) refresh: Option<Duration>,
     pub(crate) log: LogConfig,
 }
 
@@ -63,6 +70,8 @@ pub(crate) struct MountConfig {
 pub(crate) enum Role {
     /// Serves, under the user's eyes.
     Foreground,
+    /// Serves, for a program that started us, as long as that holds our stdin open.
+    Attached,
     /// Starts the daemon, and waits until it answers.
     Launcher,
     /// Serves; started by a launcher.
@@ -89,8 +98,10 @@ pub(crate) struct CopyConfig {
     pub(crate) dry_run: bool,
     pub(crate) resume: bool,
     pub(crate) overwrite: bool,
+    pub(crate) update: bool,
     pub(crate) keep_going: bool,
     pub(crate) verify: bool,
+    pub(crate) until_eof: bool,
     pub(crate) json: bool,
     pub(crate) log: LogConfig,
 }
@@ -104,6 +115,7 @@ pub(crate) struct VerifyConfig {
     pub(crate) sample: Option<Sample>,
     pub(crate) budget: Budget,
     pub(crate) threads: usize,
+    pub(crate) until_eof: bool,
     pub(crate) json: bool,
     pub(crate) log: LogConfig,
 }
@@ -137,6 +149,12 @@ impl ViewConfig {
                 .as_deref()
                 .map(|path| cache_dir::checked(path, resources.cache_size, &source))
                 .transpose()?,
+            refresh: match resources.refresh {
+                Some(args::Refresh::Never) => None,
+                Some(args::Refresh::After(refresh)) => Some(refresh),
+                None if filesystem::is_remote(&source) => Some(REMOTE_REFRESH),
+                None => Some(REFRESH),
+            },
             source,
             layout: layout.into(),
             budget: Budget::settle(resources.memory, memory::Default::BESIDE)?,
@@ -179,8 +197,10 @@ impl CopyConfig {
             dry_run: args.dry_run,
             resume: args.resume,
             overwrite: args.overwrite,
+            update: args.update,
             keep_going: args.keep_going,
             verify: args.verify,
+            until_eof: args.until_eof,
             json: args.json,
             log: LogConfig::new(args.output)?,
         })
@@ -197,6 +217,7 @@ impl VerifyConfig {
             sample: args.sample.map(|chunks| Sample { chunks, seed: args.seed.unwrap_or_else(any_seed) }),
             budget: Budget::settle(args.memory, memory::Default::ALONE)?,
             threads: args.threads.map_or_else(default_threads, usize::from),
+            until_eof: args.until_eof,
             json: args.json,
             log: LogConfig::new(args.output)?,
         })
@@ -225,10 +246,11 @@ impl MountConfig {
             },
             replace_stale: args.replace_stale,
             dry_run: args.dry_run,
-            role: match (as_daemon, args.foreground) {
-                (true, _) => Role::Daemon,
-                (false, true) => Role::Foreground,
-                (false, false) => Role::Launcher,
+            role: match (as_daemon, args.foreground, args.until_eof) {
+                (true, ..) => Role::Daemon,
+                (false, true, _) => Role::Foreground,
+                (false, false, true) => Role::Attached,
+                (false, false, false) => Role::Launcher,
             },
             json: args.json,
             view: ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?,

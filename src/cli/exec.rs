@@ -3,30 +3,36 @@
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rechunkfs::fuse::machine::Machine;
 use rechunkfs::fuse::signals::Signals;
 use rechunkfs::fuse::{mountpoint, session};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 
 use super::config::{Access, ExecConfig};
 use super::daemon::Progress;
 use super::open::open_view;
 use super::place::{self, Place, Serving};
-use super::{cache_dir, logging, output};
+use super::private_folder::PrivateFolder;
+use super::{cache_dir, logging, output, slurm};
+
+/// A signal that ends all processes of a command does not end them all at the same moment.
+const LEAVE_TIME: Duration = Duration::from_millis(500);
 
 /// Runs `exec`.
 pub(crate) fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
     logging::start(&config.view.log, None)?;
     Machine::look().check(false)?;
     let signals = Signals::install()?;
+    slurm::terminate_with_step();
     let (view, _) = open_view(&config.view, config.view.cache_dir.clone(), &Progress::silent())?;
     let folder = PrivateFolder::new()?;
     let name = config.view.source.file_name().unwrap_or(OsStr::new("view"));
@@ -41,10 +47,19 @@ pub(crate) fn run(config: &ExecConfig) -> anyhow::Result<ExitCode> {
     let options = session::Options { threads: config.view.threads, root_and_owner_only: false };
     let Serving { session: _session, mount, note: _ } = place.serve(Arc::clone(&view), options)?;
     let mount = mount.context("a mount of our own has an entry in the mount table")?;
+    // What the command leaves running is then ours to know of.
+    set_child_subreaper(Some(getpid())).context("processes that are left cannot be told")?;
     let result = run_command(&config.command, &mount.point, &running);
-    // What the command has left running may finish, but finds nothing new.
+    // What the command has left running may finish with the files that it has open, and finds nothing else.
+    let is_left_to_others = processes_are_left();
     place::clear_away(Some(&mount));
-    drop(folder);
+    if is_left_to_others {
+        let view = mount.point.display();
+        match folder.close(&mount.point) {
+            Ok(()) => output::warning(&format!("the command has left processes running; {view} is closed to them")),
+            Err(cause) => output::warning(&format!("the command has left processes running; {view}: {cause}")),
+        }
+    }
     view.finish(cache_dir::PATIENCE);
     result
 }
@@ -53,7 +68,7 @@ fn run_command(command: &[OsString], view: &Path, running: &AtomicI32) -> anyhow
     let words: Vec<OsString> = command.iter().map(|word| fill_in(word, view)).collect();
     let (program, arguments) = words.split_first().context("no command given")?;
     let child = Command::new(program).args(arguments).env("RECHUNKFS_VIEW", view).spawn();
-    let mut child = match child {
+    let child = match child {
         Ok(child) => child,
         Err(cause) => {
             output::error(&format!("{}: {cause}", program.display()));
@@ -61,15 +76,39 @@ fn run_command(command: &[OsString], view: &Path, running: &AtomicI32) -> anyhow
             return Ok(ExitCode::from(if cause.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }));
         }
     };
-    let earlier = running.swap(child.id().cast_signed(), Ordering::SeqCst);
+    let pid = child.id().cast_signed();
+    let earlier = running.swap(pid, Ordering::SeqCst);
     if earlier < 0 {
         // A signal came while there was nobody to pass it on to.
-        send(child.id().cast_signed(), -earlier);
+        send(pid, -earlier);
     }
-    let status = child.wait();
+    let status = wait_for(pid);
     // From here the number may be somebody else's.
     running.store(0, Ordering::SeqCst);
     Ok(ExitCode::from(exit_code(status?)))
+}
+
+/// Waits for one child, and collects those others that it had left to us.
+fn wait_for(pid: i32) -> std::io::Result<ExitStatus> {
+    loop {
+        match waitpid(None, WaitOptions::empty()) {
+            Ok(Some((ended, status))) if ended.as_raw_pid() == pid => return Ok(ExitStatus::from_raw(status.as_raw())),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(cause) => return Err(cause.into()),
+        }
+    }
+}
+
+fn processes_are_left() -> bool {
+    let end = Instant::now() + LEAVE_TIME;
+    loop {
+        match waitpid(None, WaitOptions::NOHANG) {
+            Ok(None) if Instant::now() > end => return true,
+            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 fn exit_code(status: ExitStatus) -> u8 {
@@ -106,40 +145,6 @@ fn fill_in(word: &OsStr, view: &Path) -> OsString {
     }
     filled.extend_from_slice(rest);
     OsString::from_vec(filled)
-}
-
-/// A folder that nobody else can enter, gone when dropped.
-struct PrivateFolder {
-    path: PathBuf,
-}
-
-impl PrivateFolder {
-    fn new() -> anyhow::Result<Self> {
-        let base = std::env::temp_dir();
-        for attempt in 0..100 {
-            let path = base.join(format!("rechunkfs-{}-{attempt}", std::process::id()));
-            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => {
-                    return Ok(Self { path: path.canonicalize()? });
-                }
-                Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(cause) => {
-                    return Err(cause).with_context(|| format!("{} cannot be created", path.display()));
-                }
-            }
-        }
-        anyhow::bail!("no free name for a folder in {}", base.display())
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        // One folder deep, and never into what may be mounted: rmdir alone, no recursion.
-        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let _ = std::fs::remove_dir(entry.path());
-        }
-        let _ = std::fs::remove_dir(&self.path);
-    }
 }
 
 #[cfg(test)]

@@ -55,8 +55,12 @@ impl Meter {
                 }
                 last = now;
             }
-            if style == Style::Bar {
-                let _ = write!(std::io::stderr(), "\r\x1b[K");
+            let end = Reading::new(&progress, &counters);
+            match style {
+                Style::Bar => drop(write!(std::io::stderr(), "\r\x1b[K")),
+                // So that a program has at least one line, and one of the end.
+                Style::Json if end.total > 0 => show(style, &first, &last, &end),
+                _ => {}
             }
         });
         Meter { end: Some(end), thread: thread.ok() }

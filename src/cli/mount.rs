@@ -41,7 +41,7 @@ pub(crate) fn run(config: &MountConfig) -> anyhow::Result<ExitCode> {
                 ExitCode::from(FAILED)
             }))
         }
-        Role::Foreground => serve(config, &Progress::silent()),
+        Role::Foreground | Role::Attached => serve(config, &Progress::silent()),
     }
 }
 
@@ -63,6 +63,9 @@ fn serve(config: &MountConfig, progress: &Progress) -> anyhow::Result<ExitCode> 
     let target = claim(config)?;
     let log = start_log(config)?;
     let signals = Signals::install()?;
+    if config.role == Role::Attached {
+        signals::terminate_at_eof();
+    }
     let (view, report) = open_view(&config.view, config.view.cache_dir.clone(), progress)?;
     let kept = view.disk_usage();
     progress.doing("mounting");
@@ -83,6 +86,10 @@ fn serve(config: &MountConfig, progress: &Progress) -> anyhow::Result<ExitCode> 
     remember(config, &served, mount.as_ref(), log.clone());
     tracing::info!("serving {} at {}", config.view.source.display(), place_name(mount.as_ref()));
     let ready = progress.ready(&ready_text(config, &report, kept.as_ref(), mount.as_ref(), log.as_deref()));
+    if config.role == Role::Attached {
+        // As a daemon's: the program's folder is not ours to hold.
+        let _ = std::env::set_current_dir("/");
+    }
     let ended = match ready {
         Ok(()) => session.wait().context("the mount failed"),
         Err(error) => {
@@ -143,7 +150,7 @@ fn check_directory(config: &MountConfig, directory: &Path) -> anyhow::Result<mou
 /// Returns where the log goes, if to a file.
 fn start_log(config: &MountConfig) -> anyhow::Result<Option<PathBuf>> {
     let in_state_folder = match &config.target {
-        _ if config.role != Role::Daemon => None,
+        _ if config.role == Role::Foreground => None,
         Target::Directory(directory) => state::log_file(&mounts::resolve(directory)?),
         Target::Descriptor(number) => state::log_file(Path::new(&format!("/dev/fd/{number}"))),
     };

@@ -40,8 +40,14 @@ pub(crate) fn open_view(
     }
     let report = ViewReport::new(&projection);
     progress.doing("opening the view");
-    let options =
-        view::Options { memory_bytes: config.budget.bytes, threads: config.threads, max_tile_bytes: None, cache_dir };
+    let follow = config.refresh.map(|refresh| view::Follow { layout: config.layout.clone(), refresh });
+    let options = view::Options {
+        memory_bytes: config.budget.bytes,
+        threads: config.threads,
+        max_tile_bytes: None,
+        cache_dir,
+        follow,
+    };
     let view = View::open(&config.source, projection, options)?;
     for slow in report::slow_first_reads(&view) {
         warn(&slow);

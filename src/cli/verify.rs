@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rechunkfs::fuse::signals::Signals;
+use rechunkfs::fuse::signals::{self, Signals};
 use rechunkfs::materialize::verify::{ArrayComparison, Difference};
 use rechunkfs::materialize::{self, Comparison, Progress, VerifyOptions};
 use rechunkfs::source::Counters;
@@ -22,6 +22,9 @@ pub(crate) fn run(config: &VerifyConfig) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     logging::start(&config.log, None)?;
     let signals = Signals::install_for_batch()?;
+    if config.until_eof {
+        signals::terminate_at_eof();
+    }
     let progress = Arc::new(Progress::default());
     let counters = Arc::new(Counters::default());
     stop::arm(&signals, &progress, || {
@@ -41,6 +44,7 @@ pub(crate) fn run(config: &VerifyConfig) -> anyhow::Result<ExitCode> {
     let seconds = began.elapsed().as_secs_f64();
     if config.json {
         let mut result = as_json(&comparison);
+        result["summary"] = format!("{}{}", lines(&comparison), total(&comparison, config, seconds)).trim().into();
         result["source"] = config.source.display().to_string().into();
         result["target"] = config.target.display().to_string().into();
         result["seed"] = config.sample.map(|sample| sample.seed).into();

@@ -33,11 +33,11 @@ pub enum MountError {
     )]
     NoDevice,
     /// Neither the right to mount nor the helper that has it.
-    #[error("fusermount3 is missing: install it (sudo apt install fuse3); {WITHOUT}")]
+    #[error("fusermount3 is missing: install it (sudo apt install fuse3); {OR_IN_A_NAMESPACE}; {WITHOUT}")]
     NoHelper,
     /// The helper is there and cannot help.
     #[error(
-        "fusermount3 is not setuid root, so only root can mount here: sudo chmod u+s $(which fusermount3); {WITHOUT}"
+        "fusermount3 is not setuid root, so only root can mount here: sudo chmod u+s $(which fusermount3); {OR_IN_A_NAMESPACE}; {WITHOUT}"
     )]
     HelperWithoutRights,
     /// The administrator has not allowed it.
@@ -77,13 +77,18 @@ pub enum MountError {
     },
 }
 
+/// Root of a user namespace may mount in it, without a helper.
+const OR_IN_A_NAMESPACE: &str =
+    "or, where users may open /dev/fuse, mount in a namespace of your own: unshare -Umr rechunkfs exec ...";
+
 /// What can be had on a machine that cannot mount.
-pub const WITHOUT: &str =
-    "without it this version can only `inspect` (a view written to disk, `materialize`, is to come)";
+pub const WITHOUT: &str = "without it nothing can be mounted, only written to disk (`materialize`)";
 
 fn remedy(message: &str) -> &'static str {
     if message.contains("user_allow_other") {
         " (or mount without --allow-other and --allow-root)"
+    } else if message.contains("Permission denied") {
+        "; may you open /dev/fuse? (ls -l /dev/fuse)"
     } else if message.contains("Operation not permitted") {
         "; is this a container? It needs --cap-add SYS_ADMIN --device /dev/fuse, or a descriptor as /dev/fd/N"
     } else {
@@ -103,7 +108,7 @@ pub struct Mounted {
 /// Mounts at `point` (canonical); `source` is shown as the device in mount tables.
 pub fn mount(point: &Path, source: &Path, allow_other: bool) -> Result<Mounted, MountError> {
     let device = match mount_directly(point, source, allow_other) {
-        Err(Errno::PERM | Errno::ACCESS) => mount_through_helper(point, source, allow_other)?,
+        Err(cause @ (Errno::PERM | Errno::ACCESS)) => mount_through_helper(point, source, allow_other, cause)?,
         Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => return Err(MountError::NoDevice),
         Err(cause) => {
             return Err(MountError::Io { path: point.to_owned(), cause: cause.into() });
@@ -137,12 +142,14 @@ fn mount_directly(point: &Path, source: &Path, allow_other: bool) -> Result<Owne
 }
 
 /// fusermount3 is setuid root: it mounts, and sends the descriptor over a socket.
-fn mount_through_helper(point: &Path, source: &Path, allow_other: bool) -> Result<OwnedFd, MountError> {
+///
+/// `cause` is why we could not do so ourselves.
+fn mount_through_helper(point: &Path, source: &Path, allow_other: bool, cause: Errno) -> Result<OwnedFd, MountError> {
     let io_error = |cause: io::Error| MountError::Io { path: point.to_owned(), cause };
     let helper = match find_helper() {
         Some(helper) => helper,
         // The helper has no rights that root lacks.
-        None if rustix::process::geteuid().is_root() => return Err(io_error(Errno::PERM.into())),
+        None if rustix::process::geteuid().is_root() => return Err(io_error(cause.into())),
         None => return Err(MountError::NoHelper),
     };
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)

@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the kernel may keep what cannot change while mounted. (`Duration::MAX` overflows in the kernel.)
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-/// How long it may keep what is shown as it is in the source.
-pub(super) const HOST_TTL: Duration = Duration::from_secs(2);
 /// CPython sizes its read buffer by this; larger would turn reads of small inner chunks into large ones.
 pub(super) const BLOCK_BYTES: u32 = 4096;
 
@@ -45,29 +43,41 @@ impl FileSystem {
         self.inodes.node(inode.0).ok_or(ViewError::Stale)
     }
 
+    /// The number of a node.
+    pub(super) fn number(&self, node: &Node) -> Result<u64, ViewError> {
+        self.inodes.number(node, |array| self.view.end_of_files(array)).ok_or(ViewError::OutOfNumbers)
+    }
+
     pub(super) fn lookup_entry(&self, parent: INodeNo, name: &OsStr) -> Result<(FileAttr, Duration), ViewError> {
         let parent = self.node(parent)?;
         match self.view.lookup(&parent, name) {
-            Ok((node, stat)) => Ok((self.attributes(self.inodes.remember(&node), stat), ttl(&node))),
-            Err(ViewError::NotFound) => {
-                Ok((self.negative(), if self.view.is_settled(&parent) { FOREVER } else { HOST_TTL }))
+            Ok((node, stat)) => {
+                let number = self.number(&node)?;
+                self.inodes.remember(number, &node);
+                Ok((self.attributes(number, stat), self.attributes_ttl(&node)))
             }
+            Err(ViewError::NotFound) => Ok((self.negative(), self.entry_ttl())),
             Err(error) => Err(error),
         }
     }
 
     pub(super) fn fresh_attributes(&self, inode: INodeNo) -> Result<(FileAttr, Duration), ViewError> {
         let node = self.node(inode)?;
-        let (node, stat) = self.view.restat(&node)?;
-        self.inodes.renew(inode.0, &node);
-        Ok((self.attributes(inode.0, stat), ttl(&node)))
+        let stat = self.view.restat(&node)?;
+        Ok((self.attributes(inode.0, stat), self.attributes_ttl(&node)))
     }
-}
 
-/// How long the kernel may keep an entry and its attributes.
-pub(super) fn ttl(node: &Node) -> Duration {
-    match node {
-        Node::Document(_) | Node::Chunk { .. } => FOREVER,
-        Node::Directory(_) | Node::Host { .. } => HOST_TTL,
+    /// How long the kernel may keep a name, and that there is none: until the source is looked at again.
+    pub(super) fn entry_ttl(&self) -> Duration {
+        self.view.refresh().unwrap_or(FOREVER)
+    }
+
+    /// How long it may keep the attributes of a node: those of a file are those of one version of it.
+    pub(super) fn attributes_ttl(&self, node: &Node) -> Duration {
+        match node {
+            Node::Host { stamp, .. } if stamp.is_directory => self.entry_ttl(),
+            Node::Directory(_) => self.entry_ttl(),
+            Node::Document { .. } | Node::Chunk { .. } | Node::Host { .. } => FOREVER,
+        }
     }
 }

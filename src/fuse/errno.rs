@@ -11,6 +11,7 @@ pub(super) fn of(error: &ViewError) -> Errno {
         ViewError::NotADirectory => Errno::ENOTDIR,
         ViewError::IsADirectory => Errno::EISDIR,
         ViewError::Stale => Errno::ESTALE,
+        ViewError::OutOfNumbers => Errno::EIO,
         ViewError::Source(error) => of_source(error),
         ViewError::Io(error) => of_io(error),
         ViewError::Starved { .. } | ViewError::TooLittleMemory { .. } => Errno::ENOMEM,
@@ -31,7 +32,7 @@ fn of_source(error: &SourceError) -> Errno {
     match error {
         SourceError::Changed { .. } => Errno::ESTALE,
         SourceError::Io { error, .. } => of_io(error),
-        SourceError::Corrupt { .. } | SourceError::Unsupported { .. } => Errno::EIO,
+        SourceError::Corrupt { .. } | SourceError::Torn { .. } | SourceError::Unsupported { .. } => Errno::EIO,
     }
 }
 

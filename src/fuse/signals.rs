@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 /// Called with the signal and whether it is the first.
@@ -34,7 +35,9 @@ impl Signals {
     }
 
     fn listen(signals: &[i32]) -> io::Result<Self> {
-        let mut caught = signal_hook::iterator::Signals::new(signals)?;
+        // Who starts us under nohup wants us to outlive the terminal.
+        let wanted = signals.iter().filter(|signal| **signal != SIGHUP || !is_ignored(SIGHUP));
+        let mut caught = signal_hook::iterator::Signals::new(wanted)?;
         let action: Arc<Mutex<Option<Action>>> = Arc::default();
         let shared = Arc::clone(&action);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -62,6 +65,22 @@ impl Signals {
 
 fn lock(action: &Mutex<Option<Action>>) -> MutexGuard<'_, Option<Action>> {
     action.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// From here on the end of standard input is a SIGTERM. Whoever started this process and holds the other end of the pipe
+/// need not clear up after us: its own end, whatever way it comes, is ours.
+pub fn terminate_at_eof() {
+    std::thread::spawn(|| {
+        // A pipe that cannot be read has nobody at its other end either.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = kill_process(getpid(), Signal::TERM);
+    });
 }
 
 /// As a shell counts: 128 and the signal.

@@ -36,6 +36,29 @@ impl Cuts {
         (at / self.outer) * self.per_outer() + (at % self.outer) / self.step
     }
 
+    /// The positions `start..end`, as parts of intervals: in as few runs as there are.
+    pub fn runs(&self, start: u64, end: u64) -> Vec<CutRun> {
+        let mut runs = Vec::new();
+        let mut at = start;
+        while at < end {
+            let first = self.of(at);
+            let (from, to) = self.interval(first);
+            let (len, part_end) = (to - from, to.min(end));
+            let n = if (at, part_end) != (from, to) {
+                1
+            } else if self.outer.is_multiple_of(self.step) {
+                (end - at) / len
+            } else {
+                // The last one of a coarse interval is shorter.
+                let outer_end = (at / self.outer + 1).saturating_mul(self.outer);
+                (end.min(outer_end) - at) / len
+            };
+            runs.push(CutRun { first, n, len, part_start: at - from, part_len: part_end - at, at });
+            at = part_end + (n - 1) * len;
+        }
+        runs
+    }
+
     /// Start and end of interval `idx`, not clipped to `len`.
     pub fn interval(&self, idx: u64) -> (u64, u64) {
         let outer_start = (idx / self.per_outer()).saturating_mul(self.outer);
@@ -43,6 +66,23 @@ impl Cuts {
         let end = within.saturating_add(self.step).min(self.outer);
         (outer_start.saturating_add(within), outer_start.saturating_add(end))
     }
+}
+
+/// Intervals that follow each other, of the same length, and of each the same part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutRun {
+    /// The first interval, and how many there are.
+    pub first: u64,
+    /// At least 1; more where whole intervals are meant.
+    pub n: u64,
+    /// Length of each interval.
+    pub len: u64,
+    /// Where the part begins in its interval, and how long it is.
+    pub part_start: u64,
+    /// At most `len`.
+    pub part_len: u64,
+    /// Position on the axis where the first part begins.
+    pub at: u64,
 }
 
 /// How one axis is cut into tiles.
@@ -63,6 +103,14 @@ pub enum AxisTiling {
 }
 
 impl AxisTiling {
+    /// The same cuts of an axis of another length.
+    pub(super) fn resized(self, len: u64) -> Self {
+        match self {
+            AxisTiling::Source { chunk, group, .. } => AxisTiling::Source { len, chunk, group },
+            AxisTiling::Virtual(cuts) => AxisTiling::Virtual(Cuts { len, ..cuts }),
+        }
+    }
+
     /// Number of tiles along the axis.
     pub fn n(&self) -> u64 {
         match *self {
@@ -113,6 +161,23 @@ mod tests {
         }
     }
 
+    /// The runs of `start..end` are the parts of its intervals, one after the other.
+    fn check_runs(cuts: Cuts, start: u64, len: u64) {
+        for end in start..=len {
+            let mut at = start;
+            for run in cuts.runs(start, end) {
+                for nth in 0..run.n {
+                    assert_eq!((run.at + nth * run.len, cuts.of(at)), (at, run.first + nth));
+                    let (from, to) = cuts.interval(run.first + nth);
+                    assert_eq!((run.len, run.part_start, run.part_len), (to - from, at - from, to.min(end) - at));
+                    at += run.part_len;
+                }
+                assert!(run.n == 1 || run.part_len == run.len);
+            }
+            assert_eq!(at, end);
+        }
+    }
+
     #[test]
     fn intervals_partition_the_axis() {
         for len in [0, 1, 7, 30, 31] {
@@ -120,6 +185,7 @@ mod tests {
                 for step in 1..=outer {
                     let cuts = Cuts { len, outer, step };
                     check(cuts.n(), len, |at| cuts.of(at), |idx| cuts.interval(idx));
+                    (0..=len).for_each(|start| check_runs(cuts, start, len));
                 }
                 for chunk in 1..12 {
                     let tiling = AxisTiling::Source { len, chunk, group: outer.max(chunk) };

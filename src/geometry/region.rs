@@ -43,6 +43,11 @@ impl Region {
         }
     }
 
+    /// Whether a position lies in it.
+    pub fn contains(&self, at: &[u64]) -> bool {
+        at.iter().zip(&self.start).all(|(at, start)| at >= start) && at.iter().zip(&self.end).all(|(at, end)| at < end)
+    }
+
     /// Cut off at `shape`.
     pub fn clipped(&self, shape: &[u64]) -> Region {
         Region { start: self.start.clone(), end: self.end.iter().zip(shape).map(|(&end, &len)| end.min(len)).collect() }
@@ -97,6 +102,28 @@ impl Region {
         }
     }
 
+    /// The positions in it from `at` on, in C order, whether or not `at` is one of them.
+    pub fn positions_from(&self, at: &[u64]) -> Positions<'_> {
+        let mut next = at.to_vec();
+        let mut axis = 0;
+        while axis < next.len() {
+            if next[axis] < self.start[axis] {
+                next[axis..].copy_from_slice(&self.start[axis..]);
+                break;
+            }
+            if next[axis] >= self.end[axis] {
+                // Past the last one with these leading indices: on to the next of those.
+                let Some(before) = axis.checked_sub(1) else { return Positions { region: self, next: None } };
+                next[before] += 1;
+                next[axis..].copy_from_slice(&self.start[axis..]);
+                axis = before;
+                continue;
+            }
+            axis += 1;
+        }
+        Positions { region: self, next: (!self.is_empty()).then_some(next) }
+    }
+
     /// Every position in it, in C order.
     pub fn positions(&self) -> Positions<'_> {
         let next = if self.is_empty() { None } else { Some(self.start.clone()) };
@@ -146,6 +173,18 @@ mod tests {
         assert_eq!(visited.len(), 5, "of no axes there is one position");
         assert_eq!(Region { start: vec![1, 4], end: vec![3, 4] }.positions().count(), 0);
         assert_eq!(Region { start: vec![], end: vec![] }.positions().count(), 1, "a scalar has one position");
+    }
+
+    #[test]
+    fn positions_can_be_taken_up_anywhere() {
+        let region = Region { start: vec![1, 4, 0], end: vec![3, 6, 2] };
+        let all: Vec<_> = region.positions().collect();
+        for at in Region::whole(&[4, 7, 3]).positions() {
+            let rest: Vec<_> = all.iter().filter(|one| **one >= at).cloned().collect();
+            assert_eq!(region.positions_from(&at).collect::<Vec<_>>(), rest, "from {at:?}");
+        }
+        assert_eq!(Region { start: vec![], end: vec![] }.positions_from(&[]).count(), 1);
+        assert_eq!(Region { start: vec![2], end: vec![2] }.positions_from(&[0]).count(), 0);
     }
 
     #[test]

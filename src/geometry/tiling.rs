@@ -6,9 +6,10 @@
 //! a border draws on several tiles: a *seam*. Where memory does not allow such a tile, tiles are cut on virtual
 //! chunk borders instead: no seams, but chunks decoded once for each tile that they touch.
 
-use super::{AxisTiling, Cuts, EncodedOrder, Region, n_elems, ravel, unravel};
+use super::{AxisTiling, Cuts, EncodedOrder, Numbering, Region};
 
-/// A tile of one array, by its C-order position in the tile grid (segments are the fastest axis).
+/// A tile of one array, by its number: its C-order position in the tile grid while the array does not grow, segments the
+/// fastest axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TileId(pub u64);
 
@@ -17,6 +18,8 @@ pub struct TileId(pub u64);
 pub struct TilingRequest<'a> {
     /// Array shape.
     pub shape: &'a [u64],
+    /// The shape up to which tiles keep their numbers when the array grows.
+    pub room: &'a [u64],
     /// Shape of a leaf source chunk.
     pub leaf_shape: &'a [u64],
     /// Order of a leaf's elements in its encoded stream.
@@ -40,6 +43,7 @@ pub struct TilingRequest<'a> {
 pub struct Tiling {
     axes: Vec<AxisTiling>,
     counts: Vec<u64>,
+    numbers: Numbering,
     /// Elements per segment of a leaf's encoded order; the whole leaf where it is not segmented.
     segment_elems: u64,
     n_segments: u64,
@@ -88,10 +92,13 @@ impl Tiling {
         let leaf_elems = request.order.n_elems();
         let counts: Vec<u64> = axes.iter().map(AxisTiling::n).collect();
         let n_segments = leaf_elems.div_ceil(segment_elems.max(1)).max(1);
-        n_elems(&counts)?.checked_mul(n_segments)?;
+        let most: Vec<u64> = axes.iter().zip(request.room).map(|(axis, &len)| axis.resized(len).n()).collect();
+        let numbers = Numbering::new(&counts, &most)?;
+        numbers.end().checked_mul(n_segments)?;
         Some(Tiling {
             axes,
             counts,
+            numbers,
             segment_elems,
             n_segments,
             shape: request.shape.to_vec(),
@@ -105,7 +112,7 @@ impl Tiling {
         self.counts.iter().product::<u64>() * self.n_segments
     }
 
-    /// Number of tiles along each axis of the array, and segments last. A [`TileId`] is a C-order position in it.
+    /// Number of tiles along each axis of the array, and segments last.
     pub fn grid(&self) -> Vec<u64> {
         self.counts.iter().copied().chain([self.n_segments]).collect()
     }
@@ -158,7 +165,7 @@ impl Tiling {
         };
         let mut tiles = Vec::new();
         for indices in range.positions() {
-            let first = ravel(&indices, &self.counts) * self.n_segments;
+            let first = self.numbers.number(&indices) * self.n_segments;
             if self.n_segments == 1 {
                 tiles.push(TileId(first));
             } else {
@@ -171,7 +178,7 @@ impl Tiling {
 
     /// What `tile` takes from which source chunks.
     pub fn share(&self, tile: TileId) -> LeafShare {
-        let indices = unravel(tile.0 / self.n_segments, &self.counts);
+        let indices = self.numbers.indices(tile.0 / self.n_segments);
         let region = self.tile_region(&indices);
         let leaves = region.cells(&self.leaf_shape);
         if self.n_segments == 1 || region.is_empty() {
@@ -272,7 +279,7 @@ fn source_axes(request: &TilingRequest<'_>, multiples: &[u64]) -> Vec<AxisTiling
         .map(|a| {
             let (len, chunk) = (request.shape[a], request.leaf_shape[a]);
             let wanted = chunk.max(request.chunk_shape[a]).saturating_mul(multiples[a]);
-            AxisTiling::Source { len, chunk, group: wanted.min(len.max(chunk)) }
+            AxisTiling::Source { len, chunk, group: wanted }
         })
         .collect()
 }
@@ -381,6 +388,7 @@ fn tile_bytes(axes: &[AxisTiling], request: &TilingRequest<'_>) -> u128 {
 }
 
 mod bundles;
+mod numbers;
 mod sweep;
 #[cfg(test)]
 mod tests;

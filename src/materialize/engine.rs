@@ -7,7 +7,7 @@ use super::progress::Progress;
 use crate::cache::{Cache, Ticket, rounded};
 use crate::geometry::{LeafShare, PiecePart, Region, TileId, ravel};
 use crate::source::SourceError;
-use crate::synthesis::{Failure, Ground, Leaves, Slots, Target, build, fill_with};
+use crate::synthesis::{Failure, Ground, Leaves, NOWHERE, OpenPiece, Slots, Targets, build, fill_with};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -73,9 +73,21 @@ struct SeamState {
 struct Job {
     share: LeafShare,
     hull: Region,
-    /// For each piece of the hull, what becomes of it.
+    /// For each piece of the hull, what becomes of it, and where in the tile's bytes it starts.
     fates: Vec<Fate>,
+    starts: Vec<u64>,
     bytes: usize,
+}
+
+impl Job {
+    /// What is filled together with other tiles, by its place in the hull.
+    fn seams(&self) -> Vec<(u64, &OpenPiece)> {
+        let shared = (0..).zip(&self.fates).filter_map(|(nth, fate)| match fate {
+            Fate::Shared { seam, .. } => Some((nth, &seam.open)),
+            _ => None,
+        });
+        shared.collect()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -88,7 +100,7 @@ enum Fate {
     Left,
 }
 
-/// The tiles not yet taken, and the memory for them.
+/// The tiles not yet taken, by their numbers, or by their places in [`Sink::tiles`]; and the memory for them.
 struct Turn {
     left: Range<u64>,
     seams: HashMap<u64, Arc<Seam>>,
@@ -105,15 +117,21 @@ pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, CopyError> {
 
 /// Makes every unit that the sink wants. Returns what could not be read, where that is to be left out.
 pub(super) fn sweep(work: Work<'_>) -> Result<Vec<Arc<SourceError>>, CopyError> {
-    let n_tiles = work.sink.tiles().map_or(work.plan.tiling.n_tiles(), |few| few.len() as u64);
-    sweep_tiles(work, 0..n_tiles)
+    sweep_tiles(work, 0..work.plan.tiling.n_tiles())
 }
 
 /// The same of some tiles only; units that draw on others as well are not made then.
 pub(super) fn sweep_tiles(work: Work<'_>, tiles: Range<u64>) -> Result<Vec<Arc<SourceError>>, CopyError> {
     let slots = Slots::new(work.plan.scratch_bytes);
     let memory: Arc<Cache<(), ()>> = Cache::new(work.plan.tile_memory_bytes);
-    let turn = Mutex::new(Turn { left: tiles, seams: HashMap::new() });
+    let left = match work.sink.tiles() {
+        None => tiles,
+        Some(few) => {
+            let before = |tile: u64| few.partition_point(|few| few.0 < tile) as u64;
+            before(tiles.start)..before(tiles.end)
+        }
+    };
+    let turn = Mutex::new(Turn { left, seams: HashMap::new() });
     let failures = Mutex::new(Vec::new());
     let ended: Mutex<Option<CopyError>> = Mutex::new(None);
     let drive = || {
@@ -162,21 +180,25 @@ fn step(
         let Some(ticket) = wait_for(memory, bytes, work.progress) else { return Err(CopyError::Stopped) };
         (job, ticket)
     };
-    let present = work.pool.install(|| work.array.is_any_present(&job.share.coverage))?;
+    let present = match work.pool.install(|| work.array.is_any_present(&job.share.coverage)) {
+        // Reading it says what is wrong.
+        Err(_) if work.keep_going => true,
+        present => present?,
+    };
     let mut buffer = ticket.buffer(if present { job.bytes } else { 0 });
     let mut failed = Vec::new();
     if present {
-        let fill = &work.array.source().fill;
-        let targets = targets(work, &job, &mut buffer, fill);
         let ground = Ground {
             leaves: work.leaves,
             tiling: &work.plan.tiling,
             pieces: &work.plan.units,
-            fill,
+            fill: &work.array.source().fill,
             slots,
+            threads: work.pool,
             copy_ns: &work.progress.place_ns,
         };
-        failed = work.pool.install(|| build(ground, &job.share, &job.hull, &targets));
+        let targets = Targets::new(ground.pieces, ground.fill, &job.hull, &job.starts, &mut buffer, job.seams());
+        failed = build(ground, &job.share, &targets);
     }
     if let Some(first) = failed.first() {
         if !work.keep_going {
@@ -223,32 +245,11 @@ fn next_job(work: Work<'_>, turn: &mut Turn) -> Option<Job> {
             })
             .collect();
         if fates.iter().any(|fate| !matches!(fate, Fate::Left)) {
-            return Some(Job { share, hull, fates, bytes });
+            let starts = fates.iter().map(|fate| if let Fate::Held { at, .. } = fate { *at as u64 } else { NOWHERE });
+            return Some(Job { share, hull, starts: starts.collect(), fates, bytes });
         }
     }
     None
-}
-
-/// One target for each piece of the hull. Building writes every element of the array; padding is filled here.
-fn targets<'a>(work: Work<'_>, job: &'a Job, mut bytes: &'a mut [u8], fill: &[u8]) -> Vec<Option<Target<'a>>> {
-    let units = &work.plan.units;
-    let shape = &work.array.source().shape;
-    job.fates
-        .iter()
-        .map(|fate| match fate {
-            Fate::Held { unit, len, .. } => {
-                let (piece, rest) = std::mem::take(&mut bytes).split_at_mut(*len);
-                bytes = rest;
-                let region = units.piece_region(*unit);
-                if region.clipped(shape) != region {
-                    fill_with(piece, fill);
-                }
-                Some(Target::Tile(Mutex::new(piece)))
-            }
-            Fate::Shared { seam, .. } => Some(Target::Seam(&seam.open)),
-            Fate::Left => None,
-        })
-        .collect()
 }
 
 /// Hands the units that are whole now to the sink.

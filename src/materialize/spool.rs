@@ -18,7 +18,7 @@ use super::journal::Spool;
 use super::plan::{ArrayPlan, TILES_AT_ONCE};
 use super::progress::Progress;
 use crate::geometry::{LeafShare, Region, Tiling, unravel};
-use crate::source::SourceError;
+use crate::source::{SourceError, Workspace};
 use crate::synthesis::{CopyAxis, Lay, Leaves, Slots, copy_strided};
 use places::{Places, lay_of, runs};
 pub(super) use probe::disk_bytes_per_s;
@@ -205,7 +205,7 @@ impl<'a> SpoolFile<'a> {
                 };
                 match taken {
                     // The second pass comes to it again, and says what is missing because of it.
-                    Err(CopyError::Source(_)) if work.keep_going => {
+                    Err(error) if work.keep_going && error.unread().is_some() => {
                         is_whole.store(false, Relaxed);
                         lock(&self.failed).insert(leaf.clone());
                         Ok(())
@@ -303,7 +303,14 @@ impl Leaves for SpoolFile<'_> {
         lay_of(self.plan.tiling.order(), &boxes[0])
     }
 
-    fn read(&self, share: &LeafShare, leaf: &[u64], _lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {
+    fn read(
+        &self,
+        share: &LeafShare,
+        leaf: &[u64],
+        _lay: &Lay,
+        _workspace: &mut Workspace,
+        out: &mut [u8],
+    ) -> Result<bool, SourceError> {
         let file = self.array.reader.file_of(leaf);
         if !self.array.stamp_of(&file)?.is_present() {
             return Ok(false);
@@ -313,10 +320,7 @@ impl Leaves for SpoolFile<'_> {
             let stamp = self.array.stamp_of(&file)?;
             self.array.reader.read(leaf, (0, self.plan.tiling.order().n_elems()), stamp, &mut decoded)?;
             // It can be read by now; what it is of then is another matter.
-            return Err(SourceError::Changed {
-                array: self.array.path().to_owned(),
-                key: self.array.reader.key(&file),
-            });
+            return Err(self.array.changed(&file));
         }
         let offset = self.places.of_tile(&self.cell(leaf), share).offset;
         let from = self.bundle.as_ref().map_or(&self.file, |(file, _)| file);

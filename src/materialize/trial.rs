@@ -83,7 +83,8 @@ pub(super) fn take(
         encoded: AtomicU64::new(0),
         compared: Default::default(),
     };
-    let leaves = FromSource { reader: &array.reader, stamp_of: &|file| array.stamp_of(file) };
+    let stamp_of = |file: &[u64]| array.stamp_of(file);
+    let leaves = FromSource::new(&array.reader, &stamp_of);
     let before = counters.values();
     let (done, ended) = std::sync::mpsc::channel::<()>();
     let swept = std::thread::scope(|scope| {

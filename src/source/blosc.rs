@@ -6,6 +6,9 @@
 //! a table of its own is handed to the ordinary decoder, which is told all lengths.
 //! Format: <https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst>
 
+mod blocks;
+
+pub(super) use blocks::Decoder;
 use std::ops::Range;
 
 /// Bytes of the fixed header.
@@ -167,7 +170,7 @@ mod tests {
     use zarrs::array::codec::BloscCodec;
     use zarrs::array::{BytesRepresentation, BytesToBytesCodecTraits, CodecOptions};
 
-    fn codec(cname: &str, shuffle: &str, typesize: usize, blocksize: usize) -> BloscCodec {
+    pub(super) fn codec(cname: &str, shuffle: &str, typesize: usize, blocksize: usize) -> BloscCodec {
         let json = format!(
             r#"{{"cname":"{cname}","clevel":5,"shuffle":"{shuffle}","typesize":{typesize},"blocksize":{blocksize}}}"#
         );
@@ -175,7 +178,7 @@ mod tests {
     }
 
     /// Compressible in part, so that stored and compressed streams both occur within a chunk.
-    fn sample(n: usize) -> Vec<u8> {
+    pub(super) fn sample(n: usize) -> Vec<u8> {
         let mut state = 12345u32;
         (0..n)
             .map(|i| {

@@ -27,9 +27,21 @@ pub enum SourceError {
         /// What is wrong.
         why: String,
     },
-    /// The file is no longer the one that this view was made from.
+    /// The bytes make no sense, of a file that was changed so short a time ago that somebody may be writing it.
     #[error(
-        "array '{array}', chunk file {key}: changed since this view first read it; unmount and mount again to see the new data"
+        "array '{array}', chunk file {key}: {why}; the file was changed seconds ago: it is being written, or was left half-written"
+    )]
+    Torn {
+        /// Array path.
+        array: String,
+        /// Key of the file within the array.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The file is not, or no longer, in the state that was asked for.
+    #[error(
+        "array '{array}', chunk file {key}: changed since it was looked at; open the virtual chunk again to see the new data"
     )]
     Changed {
         /// Array path.
@@ -45,4 +57,11 @@ pub enum SourceError {
         /// What, and why.
         why: String,
     },
+}
+
+impl SourceError {
+    /// It may pass: somebody may be writing the file.
+    pub fn is_torn(&self) -> bool {
+        matches!(self, SourceError::Torn { .. })
+    }
 }

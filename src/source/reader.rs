@@ -1,44 +1,31 @@
 //! Reading one source array: the state of its files, and parts of its leaf chunks.
 
 mod decode;
+mod files;
 mod variable;
 
 use super::blosc::{HEADER_BYTES, Header};
 use super::codecs::{IndexCodec, LeafCodec, leaf_bytes};
 use super::shard::{OpenShard, Shards};
 use super::{Counters, SourceError, Stamp};
-use crate::geometry::{Region, n_elems, ravel};
+use crate::geometry::{Numbering, Region, n_elems, ravel};
 use crate::zarr::SourceArray;
-use std::fs::{File, Metadata, OpenOptions};
+use decode::Encoded;
+pub use decode::Workspace;
+pub use files::Folder;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 /// Bytes read at a time from uncompressed leaves, and so their "block": near the size of a Blosc block, where the
 /// cost of a request is small against that of the bytes.
 const RAW_BLOCK_BYTES: u64 = 256 << 10;
 /// Inner chunks per shard; more is taken for a damaged or hostile document.
 const MAX_INNER_CHUNKS: u64 = 1 << 26;
-
-/// State of one source chunk file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileState {
-    /// Tells this state from any other.
-    pub stamp: Stamp,
-    /// Bytes on disk; 0 where absent.
-    pub size_bytes: u64,
-    /// Modification time, nanoseconds since 1970; 0 where absent.
-    pub mtime_ns: i64,
-    /// Changed so short a time ago that a change to come could leave the same times: its stamp does not tell the two
-    /// states apart.
-    pub is_young: bool,
-}
-
-/// Files changed within this time are young: some ticks of the clock by which file systems tell time.
-const YOUNG: Duration = Duration::from_millis(40);
 
 /// Reads the chunks of one source array.
 #[derive(Debug)]
@@ -49,11 +36,14 @@ pub struct ArrayReader {
     shards: Option<Shards>,
     /// Files along each axis.
     file_grid: Vec<u64>,
+    file_numbers: Numbering,
     /// Leaves per file along each axis.
     inner_grid: Vec<u64>,
     leaf_bytes: u64,
     /// The longest Blosc block that was met, decoded; all blocks of an array are usually about as long.
     block_bytes: AtomicU64,
+    /// The file that was opened last is small, and so are the others most likely.
+    is_small: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -73,10 +63,10 @@ impl ArrayReader {
         let codec = LeafCodec::new(array)?;
         let inner_grid: Vec<u64> =
             array.file_shape.iter().zip(&array.leaf_shape).map(|(file, leaf)| file / leaf).collect();
-        let file_grid: Vec<u64> =
-            array.shape.iter().zip(&array.file_shape).map(|(len, file)| len.div_ceil(*file)).collect();
+        let file_grid = grid(&array.shape, &array.file_shape);
         let n_inner = n_elems(&inner_grid).filter(|&n| n <= MAX_INNER_CHUNKS);
-        n_elems(&file_grid).ok_or_else(|| refuse("more chunks than can be counted".into()))?;
+        let file_numbers = Numbering::new(&file_grid, &file_grid);
+        let file_numbers = file_numbers.ok_or_else(|| refuse("more chunks than can be counted".into()))?;
         let shards = match &array.sharding {
             None => None,
             Some(sharding) => {
@@ -95,16 +85,35 @@ impl ArrayReader {
             codec,
             shards,
             file_grid,
+            file_numbers,
             inner_grid,
             leaf_bytes,
             block_bytes: AtomicU64::new(0),
+            is_small: AtomicBool::new(false),
             counters,
         })
+    }
+
+    /// The same, with files that keep their numbers while the array grows to `room`, or shrinks. `None` where that is more
+    /// than can be numbered.
+    pub fn with_room(self, room: &[u64]) -> Option<Self> {
+        let file_numbers = Numbering::new(&self.file_grid, &grid(room, &self.array.file_shape))?;
+        Some(ArrayReader { file_numbers, ..self })
     }
 
     /// Number of files along each axis.
     pub fn file_grid(&self) -> &[u64] {
         &self.file_grid
+    }
+
+    /// The number of a file: its C-order position, while the array does not grow.
+    pub fn number_of(&self, file: &[u64]) -> u64 {
+        self.file_numbers.number(file)
+    }
+
+    /// Inverse of [`Self::number_of`].
+    pub fn file_at(&self, number: u64) -> Vec<u64> {
+        self.file_numbers.indices(number)
     }
 
     /// The file that holds a leaf.
@@ -122,23 +131,20 @@ impl ArrayReader {
         self.array.key_encoding.key(file)
     }
 
-    /// Looks at a file without opening it.
+    /// Makes sure that the array's directory is there: while it is not, that of chunk files tells nothing.
     ///
     /// # Errors
-    /// Any failure other than that there is no such file.
-    pub fn state(&self, file: &[u64]) -> Result<FileState, SourceError> {
-        match std::fs::metadata(self.directory.join(self.key(file))) {
-            Ok(metadata) => Ok(FileState {
-                stamp: Stamp::of(&metadata),
-                size_bytes: metadata.size(),
-                mtime_ns: mtime_ns(&metadata),
-                is_young: is_young(&metadata),
-            }),
-            Err(error) if is_absent(&error) => {
-                Ok(FileState { stamp: Stamp::ABSENT, size_bytes: 0, mtime_ns: 0, is_young: false })
+    /// Where none of the array's documents is there, or that cannot be found out.
+    pub fn check_home(&self) -> Result<(), SourceError> {
+        let mut cause = io::Error::from(io::ErrorKind::NotFound);
+        for name in ["zarr.json", ".zarray"] {
+            match std::fs::metadata(self.directory.join(name)) {
+                Ok(_) => return Ok(()),
+                Err(error) => cause = error,
             }
-            Err(error) => Err(self.io(file, "look at it", error)),
         }
+        let key = "zarr.json".to_owned();
+        Err(SourceError::Io { array: self.array.path.clone(), key, action: "find the array's document", error: cause })
     }
 
     /// Elements per block of a leaf, read off `file`; `None` where leaves are decoded whole.
@@ -153,18 +159,17 @@ impl ArrayReader {
         match &self.codec {
             LeafCodec::Raw => Ok(Some((RAW_BLOCK_BYTES / item_bytes).max(1))),
             LeafCodec::Blosc(_) => {
-                let Some((opened, metadata)) = self.open(file)? else { return Ok(None) };
-                let slot = if self.shards.is_some() {
-                    let shard = self.open_shard(file, opened, &metadata)?;
-                    shard.slots.iter().flatten().next().copied()
+                let Some(opened) = self.open(&Folder::default(), file)? else { return Ok(None) };
+                let (stamp, size_bytes) = self.opened_state(&opened, file)?;
+                let (shard, chunk);
+                let (opened, slot) = if self.shards.is_some() {
+                    shard = self.open_shard(file, opened, stamp, size_bytes)?;
+                    (&shard.file, shard.slots.iter().flatten().next().copied())
                 } else {
-                    Some((0, metadata.size()))
+                    chunk = opened;
+                    (&chunk, Some((0, size_bytes)))
                 };
                 let Some((offset, len)) = slot else { return Ok(None) };
-                let (opened, _) = match self.open(file)? {
-                    Some(again) => again,
-                    None => return Ok(None),
-                };
                 let mut raw = [0; HEADER_BYTES];
                 if opened.read_exact_at(&mut raw, offset).is_err() {
                     return Ok(None);
@@ -181,7 +186,7 @@ impl ArrayReader {
         matches!(self.codec, LeafCodec::Stream(..))
     }
 
-    /// Most memory that [`Self::read`] takes besides `out`, for `out_bytes` of it.
+    /// Most memory that [`Self::read`] takes besides `out`, for `out_bytes` of it; what its [`Workspace`] keeps is part of it.
     pub fn scratch_bytes(&self, out_bytes: u64) -> u64 {
         self.codec.scratch_bytes(out_bytes, self.leaf_bytes, self.block_bytes.load(Relaxed))
     }
@@ -194,47 +199,58 @@ impl ArrayReader {
     /// # Errors
     /// [`SourceError::Changed`] where the file is no longer what `expected` says, before or after reading.
     pub fn read(&self, leaf: &[u64], range: (u64, u64), expected: Stamp, out: &mut [u8]) -> Result<bool, SourceError> {
-        let began = Instant::now();
-        let file = self.file_of(leaf);
+        self.read_in(&Folder::default(), leaf, range, expected, &mut Workspace::default(), out)
+    }
+
+    /// [`Self::read`] for many leaves one after the other, in the folder that [`Self::folder`] gave for them.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn read_in(
+        &self,
+        folder: &Folder,
+        leaf: &[u64],
+        range: (u64, u64),
+        expected: Stamp,
+        workspace: &mut Workspace,
+        out: &mut [u8],
+    ) -> Result<bool, SourceError> {
         if !expected.is_present() {
             return Ok(false);
         }
-        let found = self.read_from(leaf, &file, range, expected, out);
+        let began = Instant::now();
+        let file = self.file_of(leaf);
+        let Workspace { head, decoding } = workspace;
+        let decode = |encoded: &Encoded<'_>| self.decode(encoded, range, decoding, out);
+        let found = self.with_encoded(folder, leaf, &file, expected, head, decode);
         Counters::add(&self.counters.decode_ns, began.elapsed().as_nanos() as u64);
-        found
+        Ok(found?.is_some())
     }
 
-    fn read_from(
+    /// Calls `read` with the encoded bytes of `leaf`. `None` where a shard has no such leaf.
+    ///
+    /// A file that is being rewritten may decode to nonsense, or not at all: that it changed is the better answer. So its
+    /// stamp is compared when all of it that is wanted was read, and before, so that nothing is decoded in vain.
+    fn with_encoded<T>(
         &self,
-        leaf: &[u64],
-        file: &[u64],
-        range: (u64, u64),
-        expected: Stamp,
-        out: &mut [u8],
-    ) -> Result<bool, SourceError> {
-        let read = |opened: &File, offset, len| self.read_encoded(opened, file, offset, len, range, out);
-        Ok(self.with_encoded(leaf, file, expected, read)?.is_some())
-    }
-
-    /// Calls `read` with the file of `leaf`, and where in it the leaf's encoded bytes lie: offset and length. `None` where
-    /// a shard has no such leaf.
-    pub(super) fn with_encoded<T>(
-        &self,
+        folder: &Folder,
         leaf: &[u64],
         file: &[u64],
         expected: Stamp,
-        read: impl FnOnce(&File, u64, u64) -> Result<T, SourceError>,
+        head: &mut Vec<u8>,
+        read: impl FnOnce(&Encoded<'_>) -> Result<T, SourceError>,
     ) -> Result<Option<T>, SourceError> {
         if let Some(shards) = &self.shards {
-            let at = ravel(file, &self.file_grid);
+            let at = self.number_of(file);
             let shard = match shards.get(at, expected) {
                 Some(shard) => shard,
                 None => {
-                    let (opened, metadata) = self.open(file)?.ok_or_else(|| self.changed(file))?;
-                    if Stamp::of(&metadata) != expected {
+                    let opened = self.open(folder, file)?.ok_or_else(|| self.changed(file))?;
+                    let (stamp, size_bytes) = self.opened_state(&opened, file)?;
+                    if stamp != expected {
                         return Err(self.changed(file));
                     }
-                    let shard = self.open_shard(file, opened, &metadata)?;
+                    let shard = self.open_shard(file, opened, stamp, size_bytes)?;
                     shards.put(at, &shard);
                     shard
                 }
@@ -242,64 +258,50 @@ impl ArrayReader {
             let within: Vec<u64> = leaf.iter().zip(&self.inner_grid).map(|(leaf, inner)| leaf % inner).collect();
             let slot = shard.slots.get(ravel(&within, &self.inner_grid) as usize).copied().flatten();
             let outcome = match slot {
-                Some((offset, len)) => read(&shard.file, offset, len).map(Some),
+                Some((offset, len)) => {
+                    let head = self.head(&shard.file, file, offset, len, head);
+                    head.and_then(|head| read(&Encoded { opened: &shard.file, file, offset, len, head })).map(Some)
+                }
                 None => Ok(None),
             };
             self.check_unchanged(&shard.file, file, expected)?;
             return outcome;
         }
-        let (opened, metadata) = self.open(file)?.ok_or_else(|| self.changed(file))?;
-        if Stamp::of(&metadata) != expected {
+        let opened = self.open(folder, file)?.ok_or_else(|| self.changed(file))?;
+        // A small file is read before it is known to be one, which spares another look at its stamp.
+        let n_read = if self.is_small.load(Relaxed) { self.read_start(&opened, file, head)? } else { 0 };
+        let (stamp, len) = self.opened_state(&opened, file)?;
+        if stamp != expected {
             return Err(self.changed(file));
         }
-        let outcome = read(&opened, 0, metadata.size());
-        // A file that is being rewritten decodes to nonsense: that it changed is the better answer.
+        if n_read as u64 == len && n_read > 0 {
+            return read(&Encoded { opened: &opened, file, offset: 0, len, head: &head[..n_read] }).map(Some);
+        }
+        self.is_small.store(self.head_bytes(len) == len, Relaxed);
+        let head = self.head(&opened, file, 0, len, head);
+        let outcome = head.and_then(|head| read(&Encoded { opened: &opened, file, offset: 0, len, head }));
         self.check_unchanged(&opened, file, expected)?;
         outcome.map(Some)
     }
 
     /// Reads the index of a shard just opened.
-    fn open_shard(&self, file: &[u64], opened: File, metadata: &Metadata) -> Result<Arc<OpenShard>, SourceError> {
+    fn open_shard(
+        &self,
+        file: &[u64],
+        opened: File,
+        stamp: Stamp,
+        size_bytes: u64,
+    ) -> Result<Arc<OpenShard>, SourceError> {
         let Some(shards) = &self.shards else { return Err(self.corrupt(file, "not a shard".into())) };
         let index_bytes = shards.codec.encoded_bytes;
-        let Some(last) = metadata.size().checked_sub(index_bytes) else {
-            return Err(self.corrupt(file, format!("a shard of {} bytes, less than its index", metadata.size())));
+        let Some(last) = size_bytes.checked_sub(index_bytes) else {
+            return Err(self.corrupt(file, format!("a shard of {size_bytes} bytes, less than its index")));
         };
         let mut encoded = vec![0; index_bytes as usize];
         self.pread(&opened, file, if shards.index_at_end { last } else { 0 }, &mut encoded)?;
         let entries = shards.codec.decode(encoded).map_err(|why| self.corrupt(file, format!("shard index: {why}")))?;
-        let slots = shards.slots(entries, metadata.size()).map_err(|why| self.corrupt(file, why))?;
-        Ok(Arc::new(OpenShard { file: opened, stamp: Stamp::of(metadata), slots }))
-    }
-
-    fn open(&self, file: &[u64]) -> Result<Option<(File, Metadata)>, SourceError> {
-        let path = self.directory.join(self.key(file));
-        // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
-        let nonblocking = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        match nonblocking.and_then(|opened| opened.metadata().map(|metadata| (opened, metadata))) {
-            Ok(found) => {
-                Counters::add(&self.counters.files_opened, 1);
-                Ok(Some(found))
-            }
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(self.io(file, "open it", error)),
-        }
-    }
-
-    fn pread(&self, opened: &File, file: &[u64], offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
-        Counters::add(&self.counters.read_bytes, out.len() as u64);
-        let began = Instant::now();
-        let read = opened.read_exact_at(out, offset);
-        Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
-        read.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.corrupt(file, "it ends early".into()),
-            _ => self.io(file, "read it", error),
-        })
-    }
-
-    fn check_unchanged(&self, opened: &File, file: &[u64], expected: Stamp) -> Result<(), SourceError> {
-        let metadata = opened.metadata().map_err(|error| self.io(file, "look at it", error))?;
-        if Stamp::of(&metadata) == expected { Ok(()) } else { Err(self.changed(file)) }
+        let slots = shards.slots(entries, size_bytes).map_err(|why| self.corrupt(file, why))?;
+        Ok(Arc::new(OpenShard { file: opened, stamp, slots }))
     }
 
     fn header(&self, raw: &[u8; HEADER_BYTES], encoded_bytes: u64) -> Result<Header, String> {
@@ -319,11 +321,18 @@ impl ArrayReader {
         SourceError::Io { array: self.array.path.clone(), key: self.key(file), action, error }
     }
 
-    fn corrupt(&self, file: &[u64], why: String) -> SourceError {
+    /// That a file makes no sense.
+    pub fn corrupt(&self, file: &[u64], why: String) -> SourceError {
         SourceError::Corrupt { array: self.array.path.clone(), key: self.key(file), why }
     }
 
-    fn changed(&self, file: &[u64]) -> SourceError {
+    /// That a file makes no sense, and may be in the middle of being written.
+    pub fn torn(&self, file: &[u64], why: String) -> SourceError {
+        SourceError::Torn { array: self.array.path.clone(), key: self.key(file), why }
+    }
+
+    /// That a file is not in the state that was asked for.
+    pub fn changed(&self, file: &[u64]) -> SourceError {
         SourceError::Changed { array: self.array.path.clone(), key: self.key(file) }
     }
 
@@ -333,18 +342,6 @@ impl ArrayReader {
     }
 }
 
-/// Zarr readers take all of these for "no such chunk"; so does the source's own reader, so must the view.
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// By the time of change, which nobody can set. One in the future tells nothing.
-fn is_young(metadata: &Metadata) -> bool {
-    let changed = Duration::new(metadata.ctime().max(0).cast_unsigned(), metadata.ctime_nsec().max(0) as u32);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now < changed + YOUNG
-}
-
-fn mtime_ns(metadata: &Metadata) -> i64 {
-    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+fn grid(shape: &[u64], file_shape: &[u64]) -> Vec<u64> {
+    shape.iter().zip(file_shape).map(|(len, file)| len.div_ceil(*file)).collect()
 }

@@ -1,5 +1,6 @@
 //! What tells one state of a source chunk file from another.
 
+use rustix::fs::Stat;
 use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
@@ -16,10 +17,21 @@ impl Stamp {
 
     /// The stamp of an existing file. Never [`Stamp::ABSENT`].
     pub fn of(file: &Metadata) -> Self {
+        let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
+        Self::digest([file.dev(), file.ino(), file.size()], times)
+    }
+
+    /// The same of what the system says of it.
+    pub(super) fn of_stat(file: &Stat) -> Self {
+        let times = [file.st_mtime, file.st_mtime_nsec as i64, file.st_ctime, file.st_ctime_nsec as i64];
+        Self::digest([file.st_dev, file.st_ino, file.st_size.cast_unsigned()], times)
+    }
+
+    fn digest(file: [u64; 3], times: [i64; 4]) -> Self {
         // The keys of `DefaultHasher::new` are fixed, so that a stamp means the same in every process.
         let mut hasher = DefaultHasher::new();
-        (file.dev(), file.ino(), file.size()).hash(&mut hasher);
-        (file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()).hash(&mut hasher);
+        (file[0], file[1], file[2]).hash(&mut hasher);
+        (times[0], times[1], times[2], times[3]).hash(&mut hasher);
         Stamp(hasher.finish() | 2)
     }
 
@@ -36,5 +48,17 @@ impl Stamp {
     /// Inverse of [`Stamp::to_raw`]; `None` for 0.
     pub fn from_raw(raw: u64) -> Option<Self> {
         (raw != 0).then_some(Stamp(raw))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_the_same_whichever_way_a_file_is_looked_at() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let stat = rustix::fs::stat(file.path()).expect("looked at");
+        assert_eq!(Stamp::of(&file.as_file().metadata().expect("looked at")), Stamp::of_stat(&stat));
     }
 }

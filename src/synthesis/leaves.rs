@@ -1,7 +1,7 @@
 //! Where the source chunks of a tile come from, and how what was read of them lies in memory.
 
 use crate::geometry::{LeafShare, Region, Tiling};
-use crate::source::{ArrayReader, SourceError, Stamp};
+use crate::source::{ArrayReader, Folder, SourceError, Stamp, Workspace};
 
 /// How the part of a leaf that a tile takes lies in memory once it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,14 @@ pub struct Lay {
     pub first_elem: u64,
     /// Elements that are read.
     pub n_elems: u64,
+}
+
+impl Lay {
+    /// The part of a leaf with `boxes` as it is encoded: a run of the encoded order.
+    pub fn encoded(tiling: &Tiling, boxes: &[Region]) -> Self {
+        let (start, end) = tiling.hull(boxes);
+        Lay { strides: tiling.order().strides().to_vec(), first_elem: start, n_elems: end - start }
+    }
 }
 
 /// Hands out parts of leaves.
@@ -26,16 +34,29 @@ pub trait Leaves: Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Whatever keeps the leaf from being read.
-    fn read(&self, share: &LeafShare, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError>;
+    fn read(
+        &self,
+        share: &LeafShare,
+        leaf: &[u64],
+        lay: &Lay,
+        workspace: &mut Workspace,
+        out: &mut [u8],
+    ) -> Result<bool, SourceError>;
 }
 
 /// Leaves as they are in the source: a run of the encoded order.
-#[derive(Clone, Copy)]
 pub struct FromSource<'a> {
-    /// Reads them.
-    pub reader: &'a ArrayReader,
-    /// Knows the version of each file that is to be read.
-    pub stamp_of: &'a (dyn Fn(&[u64]) -> Result<Stamp, SourceError> + Sync),
+    reader: &'a ArrayReader,
+    stamp_of: &'a (dyn Fn(&[u64]) -> Result<Stamp, SourceError> + Sync),
+    folder: Folder,
+}
+
+impl<'a> FromSource<'a> {
+    /// Those of `reader`, in the array's directory as it is now; `stamp_of` knows the version of each file that is to be
+    /// read.
+    pub fn new(reader: &'a ArrayReader, stamp_of: &'a (dyn Fn(&[u64]) -> Result<Stamp, SourceError> + Sync)) -> Self {
+        FromSource { reader, stamp_of, folder: reader.folder() }
+    }
 }
 
 impl std::fmt::Debug for FromSource<'_> {
@@ -50,12 +71,19 @@ impl Leaves for FromSource<'_> {
     }
 
     fn lay(&self, tiling: &Tiling, boxes: &[Region]) -> Lay {
-        let (start, end) = tiling.hull(boxes);
-        Lay { strides: tiling.order().strides().to_vec(), first_elem: start, n_elems: end - start }
+        Lay::encoded(tiling, boxes)
     }
 
-    fn read(&self, _share: &LeafShare, leaf: &[u64], lay: &Lay, out: &mut [u8]) -> Result<bool, SourceError> {
+    fn read(
+        &self,
+        _share: &LeafShare,
+        leaf: &[u64],
+        lay: &Lay,
+        workspace: &mut Workspace,
+        out: &mut [u8],
+    ) -> Result<bool, SourceError> {
         let stamp = (self.stamp_of)(&self.reader.file_of(leaf))?;
-        self.reader.read(leaf, (lay.first_elem, lay.first_elem + lay.n_elems), stamp, out)
+        let range = (lay.first_elem, lay.first_elem + lay.n_elems);
+        self.reader.read_in(&self.folder, leaf, range, stamp, workspace, out)
     }
 }

@@ -9,7 +9,7 @@ mod writer;
 
 pub(super) use shelf::Built;
 
-use super::array::Rechunked;
+use super::edition::Edition;
 use super::engine::{Entry, Key};
 use super::journal::Journal;
 use crate::cache::disk::DiskCache;
@@ -53,41 +53,37 @@ impl Disk {
     pub(super) fn start(
         records: DiskCache,
         root: &Path,
-        arrays: Arc<Vec<Rechunked>>,
         journal: Arc<Journal>,
         max_waiting_bytes: u64,
     ) -> std::io::Result<Self> {
-        let shelf = Arc::new(Shelf::new(records, root, arrays, journal));
+        let shelf = Arc::new(Shelf::new(records, root, journal));
         Ok(Disk { writer: Writer::start(Arc::clone(&shelf), max_waiting_bytes)?, shelf })
     }
 
     /// Appends a part of a piece to `out`, if it is on disk.
-    pub(super) fn read(&self, array: u32, placed: &Placement, out: &mut Vec<u8>) -> bool {
+    pub(super) fn read(&self, edition: &Edition, placed: &Placement, out: &mut Vec<u8>) -> bool {
         out.reserve(placed.len_bytes as usize);
-        self.shelf.read(array, placed, out)
+        self.shelf.read(edition, placed, out)
     }
 
     /// Those of the `tiles` that a piece draws on whose parts need not be built.
-    pub(super) fn kept(&self, array: u32, piece: u64, tiles: &[TileId]) -> Vec<TileId> {
-        self.shelf.kept(array, piece, tiles)
+    pub(super) fn kept(&self, edition: &Edition, piece: u64, tiles: &[TileId]) -> Vec<TileId> {
+        self.shelf.kept(edition, piece, tiles)
     }
 
     /// The furthest state of a seam on disk: the tiles that have placed their parts, and the bytes.
-    pub(super) fn seam(&self, array: u32, piece: u64, tiles: &[TileId]) -> Option<(Vec<TileId>, Box<[u8]>)> {
-        self.shelf.seam(array, piece, tiles)
+    pub(super) fn seam(&self, edition: &Edition, piece: u64, tiles: &[TileId]) -> Option<(Vec<TileId>, Box<[u8]>)> {
+        self.shelf.seam(edition, piece, tiles)
     }
 
     /// What has left the cache and waits to be written.
     pub(super) fn waiting(&self, key: &Key) -> Option<Entry> {
-        self.writer.find(|built| match *key {
-            Key::Tile(array, tile) if (built.array, built.id) == (array, tile) => {
-                Some(Entry::Tile(Arc::clone(&built.tile)))
-            }
-            Key::Seam(array, piece) if built.array == array => {
-                let seam = built.seams.iter().find(|(known, _)| *known == piece);
+        self.writer.find(|built| match key {
+            Key::Tile(tile) => (built.tile.key == *tile).then(|| Entry::Tile(Arc::clone(&built.tile))),
+            Key::Seam(..) => {
+                let seam = built.seams.iter().find(|(known, _)| known == key);
                 seam.map(|(_, seam)| Entry::Seam(Arc::clone(seam)))
             }
-            _ => None,
         })
     }
 

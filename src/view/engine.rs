@@ -5,22 +5,27 @@
 //! on another read, so any number of reads may wait.
 
 mod ahead;
+mod follow;
 mod jobs;
+mod keys;
 mod under_way;
 
 use super::ViewError;
-use super::array::{Part, Rechunked};
+use super::array::Arrays;
 use super::builders::Builders;
 use super::disk::Disk;
+use super::edition::{Edition, Part};
 use super::journal::Journal;
+use super::later::Later;
+use super::looks::Looks;
 use super::tile::{Delivered, Seam, Tile};
 use crate::cache::Cache;
 use crate::cache::disk::DiskCache;
-use crate::geometry::TileId;
 use crate::source::{Counters, SourceError};
-use crate::synthesis::Slots;
+use crate::synthesis::{Crew, Slots};
 use ahead::Ahead;
 pub(super) use ahead::Prepared;
+pub(super) use keys::{Age, Entry, Key, TileKey};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,22 +44,10 @@ const MAX_WAITING_PART: u64 = 8;
 /// Answers a read. Called once, on any thread.
 pub type Reply = Box<dyn FnOnce(Result<&[u8], ViewError>) + Send>;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    Tile(u32, TileId),
-    Seam(u32, u64),
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Entry {
-    Tile(Arc<Tile>),
-    Seam(Arc<Seam>),
-}
-
 /// The reads, the builds and the cache between them.
 #[derive(Debug)]
 pub(super) struct Engine {
-    pub(super) arrays: Arc<Vec<Rechunked>>,
+    pub(super) arrays: Arrays,
     pub(super) cache: Arc<Cache<Key, Entry>>,
     /// Reads parked at each tile that is being built, or waits for memory.
     flights: Mutex<Flights>,
@@ -62,72 +55,71 @@ pub(super) struct Engine {
     /// Held while a seam is looked up and created, so that two builders share it.
     seam_gate: Mutex<()>,
     builders: Builders,
-    pool: rayon::ThreadPool,
+    crew: Crew,
     slots: Slots,
     pub(super) counters: Arc<Counters>,
+    pub(super) looks: Arc<Looks>,
     pub(super) totals: Totals,
     pub(super) journal: Arc<Journal>,
     pub(super) disk: Option<Disk>,
+    later: Later,
 }
 
 impl Engine {
     pub(super) fn new(
-        arrays: Vec<Rechunked>,
+        arrays: Arrays,
         capacity_bytes: u64,
         scratch_bytes: u64,
         threads: usize,
         counters: Arc<Counters>,
+        looks: Arc<Looks>,
         disk: Option<(DiskCache, &Path)>,
     ) -> Result<Arc<Self>, ViewError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|nth| format!("synthesis-{nth}"))
-            .build()
-            .map_err(|error| ViewError::Io(Arc::new(std::io::Error::other(error))))?;
-        let (arrays, journal) = (Arc::new(arrays), Arc::new(Journal::default()));
+        let journal = Arc::new(Journal::default());
         let disk = disk.map(|(records, root)| {
             let max_waiting_bytes = capacity_bytes / MAX_WAITING_PART;
-            Disk::start(records, root, Arc::clone(&arrays), Arc::clone(&journal), max_waiting_bytes)
+            Disk::start(records, root, Arc::clone(&journal), max_waiting_bytes)
         });
         Ok(Arc::new(Engine {
-            ahead: Ahead::new(arrays.len(), capacity_bytes / AHEAD_SHARE),
+            ahead: Ahead::new(capacity_bytes / AHEAD_SHARE),
             arrays,
             cache: Cache::new(capacity_bytes),
             flights: Mutex::default(),
             seam_gate: Mutex::default(),
             builders: Builders::start().map_err(|error| ViewError::Io(Arc::new(error)))?,
-            pool,
+            crew: Crew::new(threads),
             slots: Slots::new(scratch_bytes),
             counters,
+            looks,
             totals: Totals::default(),
             journal,
             disk: disk.transpose().map_err(|error| ViewError::Io(Arc::new(error)))?,
+            later: Later::start().map_err(|error| ViewError::Io(Arc::new(error)))?,
         }))
     }
 
-    /// Reads the bytes `start..end` of virtual file `file`; the range lies within the file.
-    pub(super) fn read(self: &Arc<Self>, array: u32, file: u64, start: u64, end: u64, reply: Reply) {
+    /// Reads the bytes `start..end` of virtual file `file` of an array at a version; the range lies within the file.
+    pub(super) fn read(self: &Arc<Self>, edition: Edition, file: u64, start: u64, end: u64, reply: Reply) {
         self.totals.reads.fetch_add(1, Relaxed);
-        match self.arrays[array as usize].parts(file, start, end) {
+        match edition.parts(file, start, end) {
             Err(error) => self.answer(reply, Err(error)),
             Ok(parts) => {
-                let state = ReadState { parts, next: 0, out: Vec::new(), was_parked: false, fruitless: 0, reply };
-                let read = Arc::new(Read { array, state: Mutex::new(None), outstanding: AtomicUsize::new(0) });
-                self.advance(&read, state, None);
+                let read = Arc::new(Read { edition, state: Mutex::new(None), outstanding: AtomicUsize::new(0) });
+                self.advance(&read, ReadState::new(parts, reply), None);
             }
         }
     }
 
     /// Answers `read` if all of its data is there, else parks it at the tiles that it lacks.
     fn advance(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState, outcome: Option<&Outcome>) {
-        let array = &self.arrays[read.array as usize];
+        let edition = &read.edition;
         if let [Part::Piece(placed)] = state.parts[..] {
             // The common case: one piece, answered from the tile itself, without a copy.
-            match self.find(read.array, placed.piece, outcome) {
+            match self.find(edition, placed.piece, outcome) {
                 Ok(Found::Tile(tile)) => {
-                    if let Some(bytes) = tile.piece(array, placed.piece, placed.offset_bytes, placed.len_bytes) {
+                    if let Some(bytes) = tile.piece(edition, placed.piece, placed.offset_bytes, placed.len_bytes) {
                         self.answer_hit(state, Ok(bytes));
-                        return self.delivered(read.array, &tile, placed.len_bytes);
+                        return self.delivered(edition, &tile, placed.len_bytes);
                     }
                 }
                 Ok(Found::Seam(seam)) => {
@@ -138,7 +130,7 @@ impl Engine {
                 }
                 Ok(Found::Nothing) => {
                     let mut bytes = Vec::new();
-                    if self.disk.as_ref().is_some_and(|disk| disk.read(read.array, &placed, &mut bytes)) {
+                    if self.disk.as_ref().is_some_and(|disk| disk.read(edition, &placed, &mut bytes)) {
                         return self.answer_hit(state, Ok(&bytes));
                     }
                 }
@@ -146,7 +138,7 @@ impl Engine {
             }
         } else {
             let before = state.next;
-            let collected = self.collect(read.array, &mut state, outcome);
+            let collected = self.collect(edition, &mut state, outcome);
             if state.next > before {
                 state.fruitless = 0;
             }
@@ -159,43 +151,64 @@ impl Engine {
                 Err(error) => return self.answer(state.reply, Err(error)),
             }
         }
-        if let Some(error) = outcome.and_then(|outcome| self.failure(array, &state, outcome)) {
-            return self.answer(state.reply, Err(error));
+        if let Some(error) = outcome.and_then(|outcome| self.failure(edition, &state, outcome)) {
+            return self.fail(read, state, error);
         }
         state.fruitless += 1;
         if state.fruitless > MAX_FRUITLESS {
-            return self.answer(state.reply, Err(ViewError::Starved { array: array.path().to_owned() }));
+            return self.answer(state.reply, Err(ViewError::Starved { array: edition.array.path().to_owned() }));
         }
         if let Err((reply, error)) = self.park(read, state) {
             self.answer(reply, Err(error.into()));
         }
     }
 
+    /// Answers with an error; what may be in the middle of being written is tried again first.
+    fn fail(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState, error: ViewError) {
+        match state.pause(&error) {
+            Some(pause) => {
+                self.totals.waiting.fetch_add(1, Relaxed);
+                let (engine, read) = (Arc::clone(self), Arc::clone(read));
+                let again = move || {
+                    engine.totals.waiting.fetch_sub(1, Relaxed);
+                    engine.advance(&read, state, None);
+                };
+                self.later.after(pause, Box::new(again));
+            }
+            None => {
+                if state.is_torn() {
+                    self.journal.record(error.to_string());
+                }
+                self.answer(state.reply, Err(error));
+            }
+        }
+    }
+
     /// Copies the parts that are there, in order, up to the first that is not.
     fn collect(
         self: &Arc<Self>,
-        array_idx: u32,
+        edition: &Edition,
         state: &mut ReadState,
         outcome: Option<&Outcome>,
     ) -> Result<(), ViewError> {
-        let array = &self.arrays[array_idx as usize];
         if state.out.capacity() == 0 {
             state.out.reserve_exact(state.parts.iter().map(Part::len_bytes).sum::<u64>() as usize);
         }
         while let Some(part) = state.parts.get(state.next) {
             match *part {
                 Part::Fill { phase, len_bytes } => {
-                    let fill = array.fill().iter().cycle().skip(phase as usize);
+                    let fill = edition.array.fill().iter().cycle().skip(phase as usize);
                     state.out.extend(fill.take(len_bytes as usize));
                 }
                 Part::Index { file, offset_bytes, len_bytes } => {
-                    state.out.extend(array.index_bytes(file, offset_bytes, len_bytes)?);
+                    state.out.extend(edition.index_bytes(file, offset_bytes, len_bytes)?);
                 }
-                Part::Piece(placed) => match self.find(array_idx, placed.piece, outcome)? {
-                    Found::Tile(tile) => match tile.piece(array, placed.piece, placed.offset_bytes, placed.len_bytes) {
+                Part::Piece(placed) => match self.find(edition, placed.piece, outcome)? {
+                    Found::Tile(tile) => match tile.piece(edition, placed.piece, placed.offset_bytes, placed.len_bytes)
+                    {
                         Some(bytes) => {
                             state.out.extend_from_slice(bytes);
-                            self.delivered(array_idx, &tile, placed.len_bytes);
+                            self.delivered(edition, &tile, placed.len_bytes);
                         }
                         None => return Ok(()),
                     },
@@ -207,7 +220,7 @@ impl Engine {
                         None => return Ok(()),
                     },
                     Found::Nothing => match &self.disk {
-                        Some(disk) if disk.read(array_idx, &placed, &mut state.out) => {}
+                        Some(disk) if disk.read(edition, &placed, &mut state.out) => {}
                         _ => return Ok(()),
                     },
                 },
@@ -218,24 +231,25 @@ impl Engine {
     }
 
     /// Looks for a piece in what was just built, then in the cache.
-    fn find(&self, array: u32, piece: u64, outcome: Option<&Outcome>) -> Result<Found, SourceError> {
-        let tiles = self.arrays[array as usize].tiles_of(piece)?;
+    fn find(&self, edition: &Edition, piece: u64, outcome: Option<&Outcome>) -> Result<Found, SourceError> {
+        let tiles = edition.tiles_of(piece)?;
         if let [tile] = tiles[..] {
-            if let Some(built) =
-                outcome.filter(|outcome| outcome.tile == tile).and_then(|outcome| outcome.built.as_ref())
+            let key = edition.tile_key(tile)?;
+            if let Some(built) = outcome.filter(|outcome| outcome.key == key).and_then(|outcome| outcome.built.as_ref())
             {
                 return Ok(Found::Tile(Arc::clone(built)));
             }
-            return Ok(match self.held(&Key::Tile(array, tile)) {
+            return Ok(match self.held(&Key::Tile(key)) {
                 Some(Entry::Tile(tile)) => Found::Tile(tile),
                 _ => Found::Nothing,
             });
         }
-        let built = outcome.and_then(|outcome| outcome.seams.iter().find(|(built, _)| *built == piece));
+        let key = edition.seam_key(piece)?;
+        let built = outcome.and_then(|outcome| outcome.seams.iter().find(|(built, _)| *built == key));
         if let Some((_, seam)) = built.filter(|(_, seam)| seam.bytes().is_some()) {
             return Ok(Found::Seam(Arc::clone(seam)));
         }
-        Ok(match self.held(&Key::Seam(array, piece)) {
+        Ok(match self.held(&key) {
             Some(Entry::Seam(seam)) => Found::Seam(seam),
             _ => Found::Nothing,
         })
@@ -247,13 +261,13 @@ impl Engine {
     }
 
     /// The reason why a part that is still missing will not come.
-    fn failure(&self, array: &Rechunked, state: &ReadState, outcome: &Outcome) -> Option<ViewError> {
+    fn failure(&self, edition: &Edition, state: &ReadState, outcome: &Outcome) -> Option<ViewError> {
         if outcome.panicked {
-            return Some(ViewError::Panicked { array: array.path().to_owned() });
+            return Some(ViewError::Panicked { array: edition.array.path().to_owned() });
         }
         state.parts[state.next..].iter().find_map(|part| {
             let Part::Piece(placed) = part else { return None };
-            let region = array.pieces.piece_region(placed.piece);
+            let region = edition.pieces().piece_region(placed.piece);
             let failure = outcome.failures.iter().find(|failure| !failure.region.intersect(&region).is_empty())?;
             Some(ViewError::Source(Arc::clone(&failure.error)))
         })
@@ -262,7 +276,7 @@ impl Engine {
     /// Parks a read at the tiles that it lacks, and sets those going that nobody builds yet.
     fn park(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState) -> Result<(), (Reply, SourceError)> {
         // Each tile with a piece for which it is lacking.
-        let mut lacking: Vec<(TileId, u64)> = Vec::new();
+        let mut lacking: Vec<(TileKey, u64)> = Vec::new();
         let mut wanted = Vec::new();
         // What comes too early is evicted again: where that happened, ask for the tiles of one part at a time. Their
         // requests then follow each other, and nobody else's makes room in between.
@@ -273,7 +287,7 @@ impl Engine {
                 break;
             }
             wanted.push(placed.piece);
-            match self.lacking(read.array, placed.piece) {
+            match self.lacking(&read.edition, placed.piece) {
                 Ok(tiles) => {
                     for tile in tiles {
                         if lacking.iter().all(|(known, _)| *known != tile) {
@@ -298,7 +312,7 @@ impl Engine {
             let mut flights = lock(&self.flights);
             read.outstanding.store(lacking.len(), std::sync::atomic::Ordering::Release);
             for (tile, piece) in lacking {
-                let flight = flights.entry((read.array, tile)).or_insert_with(|| {
+                let flight = flights.entry(tile).or_insert_with(|| {
                     mine.push((tile, piece));
                     Flight::default()
                 });
@@ -307,42 +321,42 @@ impl Engine {
             }
         }
         if is_late {
-            self.ahead.is_late(read.array);
+            self.ahead.is_late(read.edition.array.idx);
         }
         // Tiles are kept before their flights end: whatever landed between the first look and now is there.
-        let still_lacking =
-            |(tile, piece): &(TileId, u64)| self.lacking(read.array, *piece).is_ok_and(|tiles| tiles.contains(tile));
+        let still_lacking = |(tile, piece): &(TileKey, u64)| {
+            self.lacking(&read.edition, *piece).is_ok_and(|tiles| tiles.contains(tile))
+        };
         let (lacking, landed): (Vec<_>, Vec<_>) = mine.into_iter().partition(still_lacking);
-        self.start(read.array, lacking, &wanted);
+        self.start(&read.edition, lacking, &wanted);
         for (tile, _) in landed {
-            self.land(read.array, &Outcome::of_nothing(tile));
+            self.land(&Outcome::of_nothing(tile));
         }
         Ok(())
     }
 
     /// Those of the tiles that a piece draws on which are neither in memory nor on disk.
-    fn lacking(&self, array_idx: u32, piece: u64) -> Result<Vec<TileId>, SourceError> {
-        let array = &self.arrays[array_idx as usize];
-        let (mut tiles, found) = (array.tiles_of(piece)?, self.find(array_idx, piece, None)?);
+    fn lacking(&self, edition: &Edition, piece: u64) -> Result<Vec<TileKey>, SourceError> {
+        let (mut tiles, found) = (edition.tiles_of(piece)?, self.find(edition, piece, None)?);
         let kept = match (&found, &self.disk) {
-            (Found::Nothing, Some(disk)) => disk.kept(array_idx, piece, &tiles),
+            (Found::Nothing, Some(disk)) => disk.kept(edition, piece, &tiles),
             _ => Vec::new(),
         };
         tiles.retain(|tile| match &found {
             Found::Seam(seam) => seam.lacks(*tile),
             // A tile that lacks the piece was built while its source could not be read: try again.
-            Found::Tile(built) => built.piece(array, piece, 0, 0).is_none(),
+            Found::Tile(built) => built.piece(edition, piece, 0, 0).is_none(),
             Found::Nothing => !kept.contains(tile),
         });
-        Ok(tiles)
+        tiles.into_iter().map(|tile| edition.tile_key(tile)).collect()
     }
 
     /// Notes that `len_bytes` of a tile went to a reader.
-    fn delivered(self: &Arc<Self>, array: u32, tile: &Tile, len_bytes: u64) {
+    fn delivered(self: &Arc<Self>, edition: &Edition, tile: &Tile, len_bytes: u64) {
         match tile.delivered(len_bytes) {
-            Delivered::First => self.look_ahead(array, tile),
+            Delivered::First => self.look_ahead(edition, tile),
             Delivered::Some => {}
-            Delivered::All => self.cache.demote(&Key::Tile(array, tile.id)),
+            Delivered::All => self.cache.demote(&Key::Tile(tile.key)),
         }
     }
 

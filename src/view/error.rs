@@ -23,6 +23,9 @@ pub enum ViewError {
     /// A file that is shown as it is in the source is no longer what it was when it was looked up.
     #[error("changed since it was looked up; open it again")]
     Stale,
+    /// The source has changed so often that inode numbers are used up.
+    #[error("no more inode numbers after so many changes; unmount and mount again")]
+    OutOfNumbers,
     /// The operating system refused.
     #[error("{0}")]
     Io(Arc<io::Error>),

@@ -4,6 +4,7 @@ use super::{Stat, ViewError};
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use std::ffi::OsStr;
 use std::fs::{Metadata, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -26,12 +27,21 @@ pub struct HostStamp {
     pub size_bytes: u64,
     /// Modification time, nanoseconds since 1970.
     pub mtime_ns: i64,
+    /// Time of the last change of anything about it, likewise.
+    pub changed_ns: i64,
 }
 
 impl HostStamp {
     /// Looks at `path`, following symbolic links.
     pub(super) fn of(path: &Path) -> Result<Self, ViewError> {
         std::fs::metadata(path).map(|metadata| Self::from(&metadata)).map_err(ViewError::from_host)
+    }
+
+    /// Tells this state from any other.
+    pub(super) fn identity(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// As `stat` tells it.
@@ -42,12 +52,14 @@ impl HostStamp {
 
 impl From<&Metadata> for HostStamp {
     fn from(metadata: &Metadata) -> Self {
+        let ns = |seconds: i64, nanoseconds: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
         HostStamp {
             is_directory: metadata.is_dir(),
             device: metadata.dev(),
             inode: metadata.ino(),
             size_bytes: metadata.size(),
-            mtime_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
+            mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }

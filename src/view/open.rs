@@ -1,17 +1,18 @@
-//! Opening a view: the table of directories, and how the memory allowed is divided.
+//! Opening a view, and how the memory allowed is divided.
 
-use super::array::{Limits, MAX_ARRAYS, Rechunked};
+use super::array::{Arrays, Limits, MAX_ARRAYS, Rechunked};
 use super::disk::{CacheDir, Disk, DiskUsage};
 use super::engine::Engine;
-use super::{Directory, View, ViewError};
+use super::follow::{Follow, Following};
+use super::looks::Looks;
+use super::tree::Tree;
+use super::{View, ViewError};
 use crate::cache::disk::DiskCache;
-use crate::source::{self, Counters};
+use crate::source::{self, Counters, SourceError};
 use crate::synthesis;
-use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use crate::zarr::{Projection, VirtualArray};
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// The process itself: code, stacks, documents, requests being answered, tables of stamps.
@@ -41,6 +42,8 @@ pub struct Options {
     pub max_tile_bytes: Option<u64>,
     /// Where decoded data is kept on disk, if at all.
     pub cache_dir: Option<CacheDir>,
+    /// How the view follows its source; `None` where it shows one state of it, settled file by file at the first look.
+    pub follow: Option<Follow>,
 }
 
 /// What reading one array of the view takes.
@@ -63,39 +66,31 @@ impl View {
     /// Where an array cannot be decoded, or `memory_bytes` is too little for its largest source chunk.
     pub fn open(root: &Path, projection: Projection, options: Options) -> Result<Arc<View>, ViewError> {
         let counters = Arc::new(Counters::default());
-        let mut documents = projection.documents;
+        let looks = Arc::new(Looks::new(options.follow.as_ref().map(|follow| follow.refresh)));
         let memory = Memory::divide(&projection.arrays, &options)?;
         if projection.arrays.len() > MAX_ARRAYS {
             return Err(ViewError::TooManyArrays { n_arrays: projection.arrays.len(), limit: MAX_ARRAYS });
         }
-        let mut tree = Tree::new(root);
-        for path in projection.group_paths.iter().chain(&projection.array_paths) {
-            if let Some(text) = documents.remove(path.as_str()) {
-                let at = tree.directory(path);
-                tree.set_document(at, text);
-            }
+        let maker = Maker { root: root.to_owned(), memory, counters: Arc::clone(&counters), looks: Arc::clone(&looks) };
+        let arrays = Arrays::default();
+        for array in &projection.arrays {
+            arrays.add(|idx| maker.make(idx, array.clone()))?;
         }
-        for left_out in &projection.left_out {
-            let (parent, name) = left_out.path.rsplit_once('/').unwrap_or(("", &left_out.path));
-            let at = tree.directory(parent);
-            tree.directories[at as usize].hidden.insert(name.into());
-        }
-        let mut arrays = Vec::new();
-        for array in projection.arrays {
-            let at = tree.directory(&array.source.path);
-            tree.directories[at as usize].array = Some(arrays.len() as u32);
-            arrays.push(Rechunked::new(root, array, memory.limits, Arc::clone(&counters))?);
-        }
+        let tree = Tree::new(root, &projection, &arrays.all(), &Tree::default());
         let disk = match &options.cache_dir {
             Some(CacheDir { path, limit_bytes }) => Some((DiskCache::open(path, *limit_bytes)?, root)),
             None => None,
         };
-        let engine = Engine::new(arrays, memory.cache_bytes, memory.scratch_bytes, options.threads, counters, disk)?;
-        Ok(Arc::new(View {
+        let Memory { cache_bytes, scratch_bytes, .. } = maker.memory;
+        let engine = Engine::new(arrays, cache_bytes, scratch_bytes, options.threads, counters, looks, disk)?;
+        let layout = options.follow.map(|follow| follow.layout);
+        let following = Following::new(root, layout, &projection, tree, maker);
+        Ok(Arc::new_cyclic(|this| View {
             root: root.to_owned(),
-            directories: tree.directories,
             engine,
+            following,
             memory_bytes: options.memory_bytes,
+            this: Weak::clone(this),
         }))
     }
 
@@ -113,56 +108,31 @@ impl View {
 
     /// What reading takes, per array: arithmetic, after a look at one source chunk of each.
     pub fn costs(&self) -> Vec<ArrayCost> {
-        self.engine.arrays.iter().map(Rechunked::cost).collect()
+        self.engine.arrays.all().iter().map(Rechunked::cost).collect()
     }
 }
 
-/// The directories that have something virtual in or below them; the root is always one.
-struct Tree<'a> {
-    root: &'a Path,
-    directories: Vec<Directory>,
-    by_path: BTreeMap<String, u32>,
+/// What rechunked arrays are made with.
+#[derive(Debug)]
+pub(super) struct Maker {
+    root: PathBuf,
+    memory: Memory,
+    counters: Arc<Counters>,
+    looks: Arc<Looks>,
 }
 
-impl<'a> Tree<'a> {
-    fn new(root: &'a Path) -> Self {
-        let mut tree = Tree { root, directories: Vec::new(), by_path: BTreeMap::new() };
-        tree.directory("");
-        tree
-    }
-
-    /// The directory at a store path; it and its parents enter the table.
-    fn directory(&mut self, path: &str) -> u32 {
-        if let Some(&at) = self.by_path.get(path) {
-            return at;
+impl Maker {
+    /// Makes the array that will be at position `idx`.
+    pub(super) fn make(&self, idx: u32, array: VirtualArray) -> Result<Rechunked, SourceError> {
+        let needed = Memory::group_bytes(&array);
+        if needed > self.memory.scratch_bytes {
+            let why = format!(
+                "its chunks take {} MiB to decode, more than was set aside; mount again to see it",
+                needed.div_ceil(1 << 20)
+            );
+            return Err(SourceError::Unsupported { array: array.source.path.clone(), why });
         }
-        let parent = (!path.is_empty()).then(|| match path.rsplit_once('/') {
-            Some((parent, name)) => (self.directory(parent), name),
-            None => (self.directory(""), path),
-        });
-        let at = self.directories.len() as u32;
-        self.directories.push(Directory {
-            path: self.root.join(path),
-            document: None,
-            document_mtime_ns: 0,
-            array: None,
-            children: HashMap::new(),
-            hidden: HashSet::new(),
-        });
-        self.by_path.insert(path.to_owned(), at);
-        if let Some((parent, name)) = parent {
-            self.directories[parent as usize].children.insert(name.into(), at);
-        }
-        at
-    }
-
-    /// A virtual document is as old as the youngest source document of its node.
-    fn set_document(&mut self, at: u32, text: String) {
-        let directory = &mut self.directories[at as usize];
-        let names = V2_DOCUMENTS.iter().chain([&DOCUMENT]);
-        let stamps = names.filter_map(|name| super::host::HostStamp::of(&directory.path.join(name)).ok());
-        directory.document_mtime_ns = stamps.map(|stamp| stamp.mtime_ns).max().unwrap_or(0);
-        directory.document = Some(text);
+        Rechunked::new(idx, &self.root, array, self.memory.limits, Arc::clone(&self.counters), Arc::clone(&self.looks))
     }
 }
 
@@ -175,14 +145,16 @@ struct Memory {
 }
 
 impl Memory {
+    /// What decoding some chunks of an array takes at once.
+    fn group_bytes(array: &VirtualArray) -> u64 {
+        let (leaf, reading) = (source::leaf_bytes(&array.source), source::most_scratch_bytes(&array.source));
+        synthesis::most_scratch_bytes(leaf, reading)
+    }
+
     /// Base, scratch for decoding (one group per thread, or fewer at a time where they are large), the rest for tiles.
     fn divide(arrays: &[VirtualArray], options: &Options) -> Result<Self, ViewError> {
         let leaf_bytes = arrays.iter().map(|array| source::leaf_bytes(&array.source)).max().unwrap_or(0);
-        let group_of = |array: &VirtualArray| {
-            let (leaf, reading) = (source::leaf_bytes(&array.source), source::most_scratch_bytes(&array.source));
-            synthesis::most_scratch_bytes(leaf, reading)
-        };
-        let group_bytes = arrays.iter().map(group_of).max().unwrap_or(0);
+        let group_bytes = arrays.iter().map(Self::group_bytes).max().unwrap_or(0);
         let base_bytes = BASE_BYTES + if options.cache_dir.is_some() { DISK_BYTES } else { 0 };
         let least = base_bytes + group_bytes + MIN_CACHE_BYTES;
         if options.memory_bytes < least {

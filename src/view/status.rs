@@ -7,7 +7,9 @@ impl View {
     /// Counters, cache, process memory and the last errors. Versioned: readers look at `version` first.
     pub fn status_json(&self) -> String {
         let totals = &self.engine.totals;
-        let arrays: Vec<&str> = self.engine.arrays.iter().map(super::array::Rechunked::path).collect();
+        let tree = self.tree();
+        let arrays: Vec<&str> =
+            tree.directories.iter().filter_map(|directory| Some(directory.array.as_ref()?.path())).collect();
         let mut status = serde_json::json!({
             "version": 1,
             "pid": std::process::id(),
@@ -26,6 +28,7 @@ impl View {
             "source_counts": self.engine.counters.values(),
             "cache": self.engine.cache.usage(),
             "memory": { "limit_bytes": self.memory_bytes, "rss_bytes": rss_bytes(), "peak_rss_bytes": peak_rss_bytes() },
+            "refresh": self.engine.looks.spent(),
             "errors": self.engine.journal.recorded(),
         });
         if let (Some(status), Some(disk)) = (status.as_object_mut(), &self.engine.disk) {

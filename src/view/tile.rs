@@ -1,26 +1,28 @@
 //! What the cache holds: tiles, and the seams between them.
 
-use super::array::Rechunked;
-use super::engine::Prepared;
+use super::edition::Edition;
+use super::engine::{Prepared, TileKey};
+use super::extent::Extent;
+use super::versions::Version;
 use crate::cache::{Buffer, Ticket, rounded};
-use crate::geometry::{LeafShare, PiecePart, Region, TileId, ravel, unravel};
+use crate::geometry::{LeafShare, PiecePart, Pieces, Region, TileId, ravel};
 use crate::source::SourceError;
-use crate::synthesis::Target;
+use crate::synthesis::NOWHERE;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Marks a piece of a tile's hull that the tile does not hold.
-const NO_SLOT: u64 = u64::MAX;
-/// Bytes of bookkeeping per piece of a tile's hull: its slot, and its target while the tile is built.
-pub(super) const SLOT_BYTES: u64 = (size_of::<u64>() + size_of::<Option<Target<'_>>>()) as u64;
+const NO_SLOT: u64 = NOWHERE;
+/// Bytes of bookkeeping per piece of a tile's hull: its slot.
+pub(super) const SLOT_BYTES: u64 = size_of::<u64>() as u64;
 /// Bytes of bookkeeping per entry of the cache, allocations of a few bytes each included.
 pub(super) const ENTRY_BYTES: u64 = 512;
 
 /// Which pieces a tile holds whole, which it shares with others, and what memory that takes.
 #[derive(Debug)]
 pub(super) struct TilePlan {
-    pub(super) tile: TileId,
+    pub(super) key: TileKey,
     pub(super) share: LeafShare,
     /// Pieces touched, a region of the piece grid.
     pub(super) hull: Region,
@@ -28,6 +30,8 @@ pub(super) struct TilePlan {
     pub(super) slots: Vec<u64>,
     /// Pieces that draw on other tiles too, with the tiles that they need.
     pub(super) seams: Vec<(u64, Vec<TileId>)>,
+    /// The pieces that readers wait for.
+    pub(super) wanted: Vec<u64>,
     pub(super) bytes: u64,
     pub(super) seam_bytes: u64,
 }
@@ -35,21 +39,22 @@ pub(super) struct TilePlan {
 impl TilePlan {
     /// Plans `tile`. Seams beyond `max_seam_bytes` are left out, except `wanted` ones: they are only a convenience.
     pub(super) fn new(
-        array: &Rechunked,
-        tile: TileId,
+        edition: &Edition,
+        key: TileKey,
         near: &Region,
         wanted: &[u64],
         max_seam_bytes: u64,
     ) -> Result<Self, SourceError> {
-        let tiling = array.tiling(near)?;
-        let share = tiling.share(tile);
-        let pieces = &array.pieces;
+        let tiling = edition.tiling(near)?;
+        let share = tiling.share(key.tile);
+        let pieces = edition.pieces();
         let mut plan = TilePlan {
-            tile,
-            hull: tiling.pieces_of(&share, &array.pieces),
+            key,
+            hull: tiling.pieces_of(&share, pieces),
             share,
             slots: Vec::new(),
             seams: Vec::new(),
+            wanted: wanted.to_vec(),
             bytes: 0,
             seam_bytes: 0,
         };
@@ -64,7 +69,7 @@ impl TilePlan {
                     plan.bytes += bytes;
                 }
                 PiecePart::Shared(tiles) => {
-                    let piece = ravel(&indices, pieces.piece_grid());
+                    let piece = pieces.piece_at(&indices);
                     let bytes = bytes + ENTRY_BYTES;
                     if plan.seam_bytes + bytes <= max_seam_bytes || wanted.contains(&piece) {
                         plan.seam_bytes += bytes;
@@ -92,7 +97,9 @@ impl TilePlan {
 /// A built tile: the bytes of every piece that lies in it whole.
 #[derive(Debug)]
 pub(super) struct Tile {
-    pub(super) id: TileId,
+    pub(super) key: TileKey,
+    /// The shape in which the array was.
+    pub(super) extent: Arc<Extent>,
     pub(super) hull: Region,
     pub(super) slots: Vec<u64>,
     pub(super) bytes: Buffer,
@@ -115,14 +122,15 @@ pub(super) enum Delivered {
 
 impl Tile {
     pub(super) fn new(
-        id: TileId,
+        key: TileKey,
+        extent: Arc<Extent>,
         hull: Region,
         slots: Vec<u64>,
         bytes: Buffer,
         ticket: Ticket,
         prepared: Option<Prepared>,
     ) -> Self {
-        Tile { id, hull, slots, bytes, delivered_bytes: AtomicU64::new(0), prepared, _ticket: ticket }
+        Tile { key, extent, hull, slots, bytes, delivered_bytes: AtomicU64::new(0), prepared, _ticket: ticket }
     }
 
     /// Notes that `len` bytes went to a reader.
@@ -141,8 +149,8 @@ impl Tile {
     }
 
     /// The bytes `offset..offset + len` of `piece`, if the tile holds it.
-    pub(super) fn piece(&self, array: &Rechunked, piece: u64, offset: u64, len: u64) -> Option<&[u8]> {
-        let slot = *self.slots.get(place_in(&self.hull, array, piece)? as usize)?;
+    pub(super) fn piece(&self, edition: &Edition, piece: u64, offset: u64, len: u64) -> Option<&[u8]> {
+        let slot = *self.slots.get(place_in(&self.hull, edition.pieces(), piece)? as usize)?;
         if slot == NO_SLOT {
             return None;
         }
@@ -152,11 +160,9 @@ impl Tile {
 }
 
 /// C-order position of a piece in a tile's hull, if it is there.
-pub(super) fn place_in(hull: &Region, array: &Rechunked, piece: u64) -> Option<u64> {
-    let indices = unravel(piece, array.pieces.piece_grid());
-    if indices.iter().zip(&hull.start).any(|(idx, start)| idx < start)
-        || indices.iter().zip(&hull.end).any(|(idx, end)| idx >= end)
-    {
+pub(super) fn place_in(hull: &Region, pieces: &Pieces, piece: u64) -> Option<u64> {
+    let indices = pieces.piece_indices(piece);
+    if !hull.contains(&indices) {
         return None;
     }
     let nth: Vec<u64> = indices.iter().zip(&hull.start).map(|(idx, start)| idx - start).collect();
@@ -173,11 +179,23 @@ pub(super) fn is_held(slot: u64) -> bool {
     slot != NO_SLOT
 }
 
+/// What a seam was made from.
+#[derive(Debug)]
+struct Stale {
+    changed: Version,
+    extent: Arc<Extent>,
+    tiles: Vec<TileId>,
+}
+
 /// A piece that several tiles fill, each its part.
 #[derive(Debug)]
 pub(super) struct Seam {
     /// Every tile that must contribute.
     needed: Vec<TileId>,
+    /// The shape in which the array was.
+    extent: Arc<Extent>,
+    /// Tiles whose parts are still those of an earlier state.
+    stale: Option<Stale>,
     /// Until complete: the bytes, and who has contributed.
     pub(super) open: Mutex<Option<Box<[u8]>>>,
     done: Mutex<Vec<TileId>>,
@@ -187,11 +205,50 @@ pub(super) struct Seam {
 
 impl Seam {
     /// A seam in which the tiles `done` have placed their parts; the rest of `bytes` is fill value.
-    pub(super) fn new(needed: Vec<TileId>, done: Vec<TileId>, bytes: Box<[u8]>, ticket: Ticket) -> Self {
+    pub(super) fn new(
+        extent: Arc<Extent>,
+        needed: Vec<TileId>,
+        done: Vec<TileId>,
+        bytes: Box<[u8]>,
+        ticket: Ticket,
+    ) -> Self {
         let (open, done) = (Mutex::new(Some(bytes)), Mutex::new(done));
-        let seam = Seam { needed, open, done, complete: OnceLock::new(), _ticket: ticket };
+        let seam = Seam { needed, extent, stale: None, open, done, complete: OnceLock::new(), _ticket: ticket };
         seam.complete_if_done(&lock(&seam.done));
         seam
+    }
+
+    /// A seam with the bytes of `before`, which was complete at version `changed`. The parts of the tiles `same` have not
+    /// changed since.
+    pub(super) fn from_before(
+        extent: Arc<Extent>,
+        before: &Seam,
+        changed: Version,
+        same: Vec<TileId>,
+        ticket: Ticket,
+    ) -> Self {
+        let tiles = before.needed.iter().filter(|tile| !same.contains(tile)).copied().collect();
+        let stale = Stale { changed, extent: Arc::clone(&before.extent), tiles };
+        let bytes = before.bytes().unwrap_or(&[]).into();
+        Seam { stale: Some(stale), ..Seam::new(extent, before.needed.clone(), same, bytes, ticket) }
+    }
+
+    /// Whether a tile that is built from `base` need only place what has changed since that.
+    pub(super) fn follows(&self, tile: TileId, base: &Tile) -> bool {
+        self.stale.as_ref().is_some_and(|stale| {
+            let is_later = stale.changed >= base.key.age.changed && stale.extent.since >= base.extent.since;
+            is_later && stale.tiles.contains(&tile)
+        })
+    }
+
+    /// The tiles that have parts in it.
+    pub(super) fn needed(&self) -> &[TileId] {
+        &self.needed
+    }
+
+    /// The shape in which the array was.
+    pub(super) fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     /// Whether `tile` still has to contribute.

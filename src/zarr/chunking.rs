@@ -6,6 +6,7 @@ use super::array::ArrayNode;
 use super::layout::{LayoutError, Length};
 use super::naming::{dimension_name, display_path};
 use super::select::Selection;
+use super::settled::Settled;
 use super::size::format_bytes;
 use super::types::{SourceArray, VirtualArray};
 
@@ -22,17 +23,21 @@ enum AutoKey {
     Axis(String, usize),
 }
 
-/// The virtual arrays with their chunk and shard shapes.
+/// The virtual arrays with their chunk and shard shapes: what is settled, and numbers for the rest.
 ///
 /// # Errors
 /// A chunk beyond 2 GiB, or shards that chunks do not divide.
-pub(super) fn resolve(selections: &[Selection<'_>], chunk_size_bytes: u64) -> Result<Vec<VirtualArray>, LayoutError> {
+pub(super) fn resolve(
+    selections: &[Selection<'_>],
+    chunk_size_bytes: u64,
+    settled: &Settled,
+) -> Result<Vec<VirtualArray>, LayoutError> {
     let sources = selections.iter().filter_map(|s| Some((s, s.array.cut(true).ok()?.0)));
     let sources: Vec<(&Selection<'_>, &SourceArray)> = sources.collect();
     // Strings are as long as they are guessed to be: they follow the other arrays, and those have the lengths of a view.
     let (mut agreed, mut guessed): (BTreeMap<AutoKey, u64>, BTreeMap<AutoKey, u64>) = Default::default();
     for (selection, source) in &sources {
-        let lengths = wish_alone(selection.array, source, &selection.chunks, chunk_size_bytes);
+        let lengths = wish_alone(selection.array, source, &selection.chunks, chunk_size_bytes, settled);
         let lengths_of_kind = if source.is_variable() { &mut guessed } else { &mut agreed };
         for (axis, length) in auto_axes(selection).zip_lengths(&lengths) {
             let slot = lengths_of_kind.entry(auto_key(selection, axis)).or_insert(length);
@@ -42,7 +47,10 @@ pub(super) fn resolve(selections: &[Selection<'_>], chunk_size_bytes: u64) -> Re
     guessed.extend(agreed);
     let agreed = guessed;
     let resolve_one = |(selection, source): &(&Selection<'_>, &SourceArray)| {
-        let mut chunk_shape = wish_alone(selection.array, source, &selection.chunks, chunk_size_bytes);
+        if let Some((chunk_shape, shard_shape)) = settled.shapes(selection.array) {
+            return Ok(VirtualArray { source: (*source).clone(), chunk_shape, shard_shape });
+        }
+        let mut chunk_shape = wish_alone(selection.array, source, &selection.chunks, chunk_size_bytes, settled);
         for (axis, _) in auto_axes(selection).zip_lengths(&chunk_shape.clone()) {
             if let (Some(slot), Some(length)) = (chunk_shape.get_mut(axis), agreed.get(&auto_key(selection, axis))) {
                 *slot = *length;
@@ -80,8 +88,14 @@ fn auto_key(selection: &Selection<'_>, axis: usize) -> AutoKey {
 }
 
 /// The chunk shape of an array, with `auto` chosen for it alone.
-fn wish_alone(array: &ArrayNode, source: &SourceArray, wishes: &[Length], chunk_size_bytes: u64) -> Vec<u64> {
-    let full = |axis: usize| array.shape.get(axis).copied().unwrap_or(1).max(1);
+fn wish_alone(
+    array: &ArrayNode,
+    source: &SourceArray,
+    wishes: &[Length],
+    chunk_size_bytes: u64,
+    settled: &Settled,
+) -> Vec<u64> {
+    let full = |axis: usize| settled.full(array, axis).max(1);
     let mut lengths: Vec<Option<u64>> = wishes
         .iter()
         .enumerate()
@@ -152,7 +166,7 @@ fn better(selection: &Selection<'_>, source: &SourceArray, aim: u64) -> String {
     let axis = candidates().filter(asked).max_by_key(length).or_else(|| candidates().max_by_key(length));
     let wishes: Vec<Length> =
         (0..array.shape.len()).map(|other| if Some(other) == axis { Length::Full } else { Length::Auto }).collect();
-    let shape = wish_alone(array, source, &wishes, aim);
+    let shape = wish_alone(array, source, &wishes, aim, &Settled::default());
     if bytes(&shape, item_bytes) > CHUNK_LIMIT_BYTES {
         return "Give a smaller --chunk-size".to_owned();
     }

@@ -112,18 +112,21 @@ impl Wishes {
 }
 
 /// Sorts the arrays of a store by what the layout wants of them; `has_strings` tells whether those with elements of any
-/// length can be rechunked.
+/// length can be rechunked. `again`, the layout has been found good, and the store may have come to lack what it names.
 pub(super) fn select<'a>(
     arrays: &'a [ArrayNode],
     layout: &Layout,
     has_strings: bool,
+    again: bool,
 ) -> Result<Selected<'a>, LayoutError> {
     let wishes = Wishes::read(layout)?;
     if wishes.along.is_none() && wishes.chunks.is_empty() && wishes.shards.is_empty() {
         return Err(LayoutError::NoLayout { known: dimensions(arrays), suggestion: suggestion(arrays) });
     }
-    wishes.check_patterns(arrays)?;
-    wishes.check_dimensions(arrays)?;
+    if !again {
+        wishes.check_patterns(arrays)?;
+        wishes.check_dimensions(arrays)?;
+    }
     let mut selected = Selected { rechunked: Vec::new(), refused: Vec::new() };
     for array in arrays {
         let Some(selection) = wishes.for_array(array)? else {
@@ -131,14 +134,14 @@ pub(super) fn select<'a>(
         };
         match array.cut(has_strings) {
             Ok(_) => selected.rechunked.push(selection),
-            Err(reason) if wishes.names(array) => {
+            Err(reason) if wishes.names(array) && !again => {
                 let array = display_path(&array.path);
                 return Err(LayoutError::CannotRechunk { array, reason: reason.to_owned() });
             }
             Err(reason) => selected.refused.push((array, reason.to_owned())),
         }
     }
-    if selected.rechunked.is_empty() {
+    if selected.rechunked.is_empty() && !again {
         return Err(nothing_left(arrays, &selected, wishes.include.is_empty()));
     }
     Ok(selected)

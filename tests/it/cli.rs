@@ -12,6 +12,8 @@ mod bad_input;
 mod disk;
 /// From a mount to its end.
 mod lifecycle;
+/// Where nobody gives us rights.
+mod rights;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -21,10 +23,18 @@ fn is_root() -> bool {
 fn help_is_grouped_and_names_the_defaults() {
     let store = Store::new();
     let help = store.run(&["mount", "--help"]).assert_success().stdout;
-    for word in ["Layout:", "Resources:", "Mount:", "Output:", "[default: 4MiB]", "[default: the CPUs of this job]"] {
+    for word in [
+        "Layout:",
+        "Resources:",
+        "Mount:",
+        "Output:",
+        "[default: 4MiB]",
+        "[default: the CPUs of this job]",
+        "[default: 2;",
+    ] {
         assert!(help.contains(word), "no `{word}` in {help}");
     }
-    for later in ["materialize", "--refresh", "--daemon-child"] {
+    for later in ["materialize", "--daemon-child"] {
         assert!(!help.contains(later), "`{later}` is offered");
     }
 }

@@ -10,10 +10,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 
-const BLOCK_BYTES: u64 = 256 << 10;
+pub(crate) const BLOCK_BYTES: u64 = 256 << 10;
 
 /// A survey in small: (object, value, epoch), cut by epoch; rows of 320 bytes, so that blocks end within an object.
-fn survey(n_objects: u64, n_epochs: u64, missing: Vec<u64>) -> Model {
+pub(crate) fn survey(n_objects: u64, n_epochs: u64, missing: Vec<u64>) -> Model {
     let shape = vec![n_objects, 80, n_epochs];
     let n_bytes = shape.iter().product::<u64>() * 4;
     Model {
@@ -31,17 +31,17 @@ fn survey(n_objects: u64, n_epochs: u64, missing: Vec<u64>) -> Model {
     }
 }
 
-fn counts(view: &View) -> Value {
+pub(crate) fn counts(view: &View) -> Value {
     serde_json::from_str(&view.status_json()).expect("JSON")
 }
 
 fn open(model: &Model, root: &Path, chunk_shape: &[u64], memory_bytes: u64) -> Arc<View> {
-    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None };
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None, follow: None };
     View::open(root, model.projection(chunk_shape, None), options).expect("opens")
 }
 
 /// Reads every virtual chunk in order, checks a few, and returns the blocks decoded.
-fn sweep(model: &Model, view: &Arc<View>, chunk_shape: &[u64]) -> u64 {
+pub(crate) fn sweep(model: &Model, view: &Arc<View>, chunk_shape: &[u64]) -> u64 {
     let n_chunks = model.shape[0].div_ceil(chunk_shape[0]);
     for chunk in 0..n_chunks {
         let (node, stat) = view.lookup(&view.root(), OsStr::new(&format!("c.{chunk}.0.0"))).expect("present");
@@ -158,8 +158,13 @@ fn a_stream_is_decoded_once_for_all_of_its_chunks_or_else_only_to_the_last_row_o
     assert_eq!(read_chunk(&view, 200), [9, 9 * leaf_bytes]);
     // There is room for three virtual chunks and their bookkeeping: the third tile ends with the ninth.
     let chunk_bytes = 15 * 80 * 10 * 4;
-    let options =
-        Options { memory_bytes: 256 << 20, threads: 2, max_tile_bytes: Some(4 * chunk_bytes), cache_dir: None };
+    let options = Options {
+        memory_bytes: 256 << 20,
+        threads: 2,
+        max_tile_bytes: Some(4 * chunk_bytes),
+        cache_dir: None,
+        follow: None,
+    };
     let view = View::open(store.path(), model.projection(&chunk_shape, None), options).expect("opens");
     let rows = |n_chunks: u64| n_chunks * 15 * 80 * 4;
     assert_eq!(read_chunk(&view, 7), [9, 9 * rows(9)]);
@@ -174,7 +179,7 @@ fn streams_need_no_memory_for_a_second_copy_of_a_source_chunk() {
     const WITH_SUM: &[&str] = &[GZIP, r#"{"name":"crc32c"}"#];
     let mut model = survey(40_000, 2, Vec::new());
     let store = tempfile::tempdir().expect("a directory");
-    let options = Options { memory_bytes: 100 << 20, threads: 2, max_tile_bytes: None, cache_dir: None };
+    let options = Options { memory_bytes: 100 << 20, threads: 2, max_tile_bytes: None, cache_dir: None, follow: None };
     model.codec = Codec::Chain(WITH_SUM);
     let refused =
         View::open(store.path(), model.projection(&[15, 80, 2], None), options.clone()).expect_err("too little");

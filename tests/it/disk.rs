@@ -46,7 +46,8 @@ fn records(cache: &Path) -> Vec<(PathBuf, u64)> {
 
 fn open_case(case: &Case, store: &Path, cache: &Path, max_tile_bytes: u64) -> Arc<View> {
     let cache_dir = Some(CacheDir { path: cache.to_owned(), limit_bytes: 1 << 30 });
-    let options = Options { memory_bytes: 128 << 20, threads: 2, max_tile_bytes: Some(max_tile_bytes), cache_dir };
+    let options =
+        Options { memory_bytes: 128 << 20, threads: 2, max_tile_bytes: Some(max_tile_bytes), cache_dir, follow: None };
     View::open(store, case.projection(), options).expect("opens")
 }
 
@@ -134,7 +135,7 @@ fn any_order_decodes_each_block_once_seams_included_with_a_fraction_of_the_data_
     model.write_fast(store.path());
     let_them_age();
     let open = |memory_bytes, max_tile_bytes, cache_dir| {
-        let options = Options { memory_bytes, threads: 2, max_tile_bytes, cache_dir };
+        let options = Options { memory_bytes, threads: 2, max_tile_bytes, cache_dir, follow: None };
         View::open(store.path(), model.projection(&chunk_shape, None), options).expect("opens")
     };
     let n_blocks = read_in_disorder(&open(256 << 20, None, None), &model, &chunk_shape);

@@ -185,7 +185,13 @@ impl Case {
 fn check(case: &Case) {
     let store = tempfile::tempdir().expect("a directory");
     case.model.write(store.path());
-    let options = Options { memory_bytes: 96 << 20, threads: 2, max_tile_bytes: case.max_tile_bytes, cache_dir: None };
+    let options = Options {
+        memory_bytes: 96 << 20,
+        threads: 2,
+        max_tile_bytes: case.max_tile_bytes,
+        cache_dir: None,
+        follow: None,
+    };
     let view = View::open(store.path(), case.projection(), options).expect("opens");
     for (name, truth) in case.files() {
         match (view.lookup(&view.root(), OsStr::new(&name)), truth) {

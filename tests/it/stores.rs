@@ -74,7 +74,7 @@ impl Model {
         &self.data[from..from + self.item_bytes]
     }
 
-    fn leaf_is_missing(&self, leaf: &[u64]) -> bool {
+    pub(crate) fn leaf_is_missing(&self, leaf: &[u64]) -> bool {
         self.missing.contains(&ravel(leaf, &self.leaf_grid()))
     }
 
@@ -165,27 +165,34 @@ impl Model {
 
     /// Writes every file, through zarrs' own encoders.
     pub(crate) fn write(&self, root: &Path) {
-        let leaf_shape = self.leaf_shape();
+        Self::write_document(root);
         for file in positions(&self.file_grid()) {
-            let mut any = false;
-            let bytes: Vec<u8> = positions(&self.file_shape)
-                .flat_map(|within| {
-                    let at: Vec<u64> = (0..file.len()).map(|a| file[a] * self.file_shape[a] + within[a]).collect();
-                    let leaf: Vec<u64> = at.iter().zip(leaf_shape).map(|(i, n)| i / n).collect();
-                    // zarrs leaves out inner chunks that are all fill value: that is how they go missing.
-                    let is_missing = self.leaf_is_missing(&leaf);
-                    any |= !is_missing;
-                    if is_missing { self.fill.clone() } else { self.item(&at).to_vec() }
-                })
-                .collect();
-            if any {
-                self.write_file(root, &file, bytes);
-            }
+            self.write_one(root, &file);
+        }
+    }
+
+    /// Writes one file, if any leaf of it exists.
+    pub(crate) fn write_one(&self, root: &Path, file: &[u64]) {
+        let leaf_shape = self.leaf_shape();
+        let mut any = false;
+        let bytes: Vec<u8> = positions(&self.file_shape)
+            .flat_map(|within| {
+                let at: Vec<u64> = (0..file.len()).map(|a| file[a] * self.file_shape[a] + within[a]).collect();
+                let leaf: Vec<u64> = at.iter().zip(leaf_shape).map(|(i, n)| i / n).collect();
+                // zarrs leaves out inner chunks that are all fill value: that is how they go missing.
+                let is_missing = self.leaf_is_missing(&leaf);
+                any |= !is_missing;
+                if is_missing { self.fill.clone() } else { self.item(&at).to_vec() }
+            })
+            .collect();
+        if any {
+            self.write_file(root, file, bytes);
         }
     }
 
     /// The same for large models cut along the last axis alone, in chunks of one.
     pub(crate) fn write_fast(&self, root: &Path) {
+        Self::write_document(root);
         let (n_epochs, item) = (self.shape[self.shape.len() - 1] as usize, self.item_bytes);
         for epoch in (0..n_epochs).filter(|&epoch| !self.missing.contains(&(epoch as u64))) {
             let bytes =
@@ -196,11 +203,21 @@ impl Model {
         }
     }
 
-    fn file_grid(&self) -> Vec<u64> {
+    /// Tells that the store is there; what it says is the test's own to know.
+    pub(crate) fn write_document(root: &Path) {
+        std::fs::create_dir_all(root).expect("a directory");
+        let document = root.join("zarr.json");
+        if !document.exists() {
+            std::fs::write(document, "{}").expect("writable");
+        }
+    }
+
+    pub(crate) fn file_grid(&self) -> Vec<u64> {
         self.padded_shape().iter().zip(&self.file_shape).map(|(n, file)| n / file).collect()
     }
 
-    fn write_file(&self, root: &Path, file: &[u64], bytes: Vec<u8>) {
+    /// Writes one file from the elements of all of it, padding included.
+    pub(crate) fn write_file(&self, root: &Path, file: &[u64], bytes: Vec<u8>) {
         let raw_type = format!("\"r{}\"", 8 * self.item_bytes);
         let metadata: MetadataV3 = serde_json::from_str(&raw_type).expect("valid");
         let data_type = DataType::from_metadata(&metadata).expect("a raw type");

@@ -116,7 +116,8 @@ fn run_with(model: &Model, chunk_shape: &[u64], max_tile_bytes: u64, threads: us
     // Old enough to be kept on disk.
     std::thread::sleep(Duration::from_millis(60));
     // Tiles of a few kilobytes, and a cache of a few tiles: it turns over all the time.
-    let options = Options { memory_bytes: 96 << 20, threads, max_tile_bytes: Some(max_tile_bytes), cache_dir };
+    let options =
+        Options { memory_bytes: 96 << 20, threads, max_tile_bytes: Some(max_tile_bytes), cache_dir, follow: None };
     let view = View::open(store.path(), model.projection(chunk_shape, None), options).expect("opens");
     let chunks = chunks(model, &view, chunk_shape);
     let is_over = AtomicBool::new(false);
@@ -245,7 +246,7 @@ fn one_chunk(codec: Codec, root: &Path, spoil: impl Fn(&Path)) -> std::sync::Arc
     model.data.truncate(64 * 64 * 4);
     model.write(root);
     spoil(&root.join("c/0/0/0"));
-    let options = Options { memory_bytes: 84 << 20, threads: 2, max_tile_bytes: None, cache_dir: None };
+    let options = Options { memory_bytes: 84 << 20, threads: 2, max_tile_bytes: None, cache_dir: None, follow: None };
     View::open(root, model.projection(&[1, 64, 1], None), options).expect("opens")
 }
 
@@ -306,7 +307,7 @@ fn a_million_small_chunks_are_listed_and_read_within_the_memory_allowed() {
     }
     let began = Instant::now();
     let memory_bytes = 256 << 20;
-    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None };
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None, follow: None };
     let view = View::open(store.path(), model.projection(&[1, 1, 10], None), options).expect("opens");
     assert!(began.elapsed() < Duration::from_millis(200), "opening takes {:?}", began.elapsed());
 
@@ -354,7 +355,7 @@ fn the_bookkeeping_of_tiny_chunks_is_within_the_memory_allowed() {
     };
     model.write(store.path());
     let memory_bytes = 96 << 20;
-    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None };
+    let options = Options { memory_bytes, threads: 2, max_tile_bytes: None, cache_dir: None, follow: None };
     let view = View::open(store.path(), model.projection(&[1, 1], None), options).expect("opens");
     for at in (0..2_048).step_by(300) {
         assert_eq!(read(&view, &format!("c.{at}.{at}")).expect("reads"), model.virtual_chunk(&[at, at], &[1, 1]));

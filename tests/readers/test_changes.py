@@ -1,4 +1,4 @@
-"""A source that changes while it is mounted: old, new or an error, never a mixture."""
+"""A source that changes under a mount that does not follow it (`--refresh never`): old or an error, never a mixture."""
 
 import errno
 import os
@@ -12,6 +12,9 @@ import pytest
 import zarr
 from sources import LAYOUT, SHAPE, survey
 from support import mounted
+
+
+NEVER = [*LAYOUT, "--refresh", "never"]
 
 
 def constant(value):
@@ -38,7 +41,7 @@ def padded(value):
 @pytest.mark.parametrize("in_place", [False, True], ids=["renamed", "in-place"])
 def test_a_rewritten_source_is_old_or_an_error_until_it_is_mounted_again(tmp_path, in_place):
     survey(tmp_path / "s.zarr", values=constant(1))
-    with mounted(tmp_path / "s.zarr", *LAYOUT) as view:
+    with mounted(tmp_path / "s.zarr", *NEVER) as view:
         with open(view / "mag/c.0.0", "rb", buffering=0) as old:
             assert os.pread(old.fileno(), 512, 0) == padded(1)[:512]
             replace(tmp_path / "s.zarr", 2, in_place)
@@ -48,7 +51,7 @@ def test_a_rewritten_source_is_old_or_an_error_until_it_is_mounted_again(tmp_pat
                 assert error.errno in (errno.EIO, errno.ESTALE)
         for chunk in range(6):
             assert read_or_none(view / f"mag/c.{chunk}.0") in (None, padded(1)), "neither old nor an error"
-    with mounted(tmp_path / "s.zarr", *LAYOUT) as view:
+    with mounted(tmp_path / "s.zarr", *NEVER) as view:
         assert (view / "mag/c.1.0").read_bytes() == padded(2)
 
 
@@ -60,7 +63,8 @@ def read_or_none(path):
         return None
 
 
-def test_no_read_is_torn_while_the_source_is_rewritten_all_the_time(tmp_path):
+@pytest.mark.parametrize("flags", [NEVER, LAYOUT, [*LAYOUT, "--refresh", "0"]], ids=["never", "by default", "at once"])
+def test_no_read_is_torn_while_the_source_is_rewritten_all_the_time(tmp_path, flags):
     survey(tmp_path / "s.zarr", values=constant(0))
     stop = threading.Event()
 
@@ -70,11 +74,11 @@ def test_no_read_is_torn_while_the_source_is_rewritten_all_the_time(tmp_path):
             value += 1
             replace(tmp_path / "s.zarr", value, in_place=value % 2 == 0)
 
-    with mounted(tmp_path / "s.zarr", *LAYOUT) as view:
+    with mounted(tmp_path / "s.zarr", *flags) as view:
         writer = threading.Thread(target=rewrite)
         writer.start()
         try:
-            deadline, n_read = time.monotonic() + 8, 0
+            deadline, n_read = time.monotonic() + 6, 0
             while time.monotonic() < deadline:
                 data = read_or_none(view / f"mag/c.{random.randrange(6)}.0")
                 if data:
@@ -92,7 +96,7 @@ def test_no_read_is_torn_while_the_source_is_rewritten_all_the_time(tmp_path):
 
 def test_an_append_disturbs_no_reader_and_shows_up_when_mounted_again(tmp_path):
     mag = survey(tmp_path / "s.zarr", values=constant(1))
-    with mounted(tmp_path / "s.zarr", *LAYOUT) as view:
+    with mounted(tmp_path / "s.zarr", *NEVER) as view:
         before = zarr.open_array(view / "mag", mode="r")
         assert before.shape == SHAPE
         assert before[3, 4] == 1
@@ -102,7 +106,7 @@ def test_an_append_disturbs_no_reader_and_shows_up_when_mounted_again(tmp_path):
             assert old.read() == padded(1)
         assert (before[...] == 1).all()  # who opened before reads on, right
         assert zarr.open_array(view / "mag", mode="r").shape == SHAPE
-    with mounted(tmp_path / "s.zarr", *LAYOUT) as view:
+    with mounted(tmp_path / "s.zarr", *NEVER) as view:
         after = zarr.open_group(view, mode="r")["mag"]
         assert after.shape == (101, 25)
         assert (after[:, 23:] == 5).all() and (after[:, :23] == 1).all()

@@ -74,9 +74,10 @@ mod tests {
             let leaf_shape: Vec<u64> = axes.iter().map(|axis| axis.1).collect();
             let chunk_shape: Vec<u64> = axes.iter().map(|axis| axis.2).collect();
             let order = EncodedOrder::new(&leaf_shape, &(0..axes.len()).collect::<Vec<_>>());
-            let pieces = Pieces::new(&shape, &chunk_shape, 1, max_tile_bytes).expect("small");
+            let pieces = Pieces::new(&shape, &shape, &chunk_shape, 1, max_tile_bytes).expect("small");
             let tiling = Tiling::on_chunk_borders(&TilingRequest {
                 shape: &shape,
+                room: &shape,
                 leaf_shape: &leaf_shape,
                 order: &order,
                 chunk_shape: &chunk_shape,

@@ -121,7 +121,9 @@ pub(super) fn unread(side: &str, error: &SourceError) -> String {
         // What the error itself says is meant for those who have a view of the store.
         SourceError::Changed { key, .. } => format!("{side}: chunk file {key}: changed while it was compared"),
         SourceError::Io { key, action, error, .. } => format!("{side}: chunk file {key}: cannot {action}: {error}"),
-        SourceError::Corrupt { key, why, .. } => format!("{side}: chunk file {key}: {why}"),
+        SourceError::Corrupt { key, why, .. } | SourceError::Torn { key, why, .. } => {
+            format!("{side}: chunk file {key}: {why}")
+        }
         SourceError::Unsupported { why, .. } => format!("{side}: {why}"),
     }
 }

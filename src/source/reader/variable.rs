@@ -2,7 +2,7 @@
 
 use super::super::codecs::LeafCodec;
 use super::super::{Counters, FoundStrings, SourceError, Stamp, Strings};
-use super::ArrayReader;
+use super::{ArrayReader, Folder};
 use crate::zarr::Encoding;
 use std::time::Instant;
 
@@ -20,13 +20,11 @@ impl ArrayReader {
         }
         let began = Instant::now();
         let file = self.file_of(leaf);
-        let found = self.with_encoded(leaf, &file, expected, |opened, offset, len| {
-            if len > most_bytes {
+        let found = self.with_encoded(&Folder::default(), leaf, &file, expected, &mut Vec::new(), |encoded| {
+            if encoded.len > most_bytes {
                 return Ok(FoundStrings::TooLarge);
             }
-            let mut encoded = vec![0; len as usize];
-            self.pread(opened, &file, offset, &mut encoded)?;
-            self.strings(encoded, most_bytes).map_err(|why| self.corrupt(&file, why))
+            self.strings(self.fetch_all(encoded)?, most_bytes).map_err(|why| self.corrupt(&file, why))
         });
         Counters::add(&self.counters.decode_ns, began.elapsed().as_nanos() as u64);
         Ok(found?.unwrap_or(FoundStrings::Absent))

@@ -4,12 +4,13 @@
 //! in which it was then: its bytes, the tiles that had placed their parts, and the version of the source files of the
 //! whole piece, since those are more than the tile's own.
 
-use super::super::array::Rechunked;
+use super::super::edition::Edition;
+use super::super::engine::Key;
 use super::super::journal::Journal;
 use super::super::tile::{Seam, Tile, is_held, place_in};
 use super::keys::{self, Keys};
 use crate::cache::disk::{DiskCache, DiskError, Name, Record, Sections, Sink};
-use crate::geometry::{Placement, Region, TileId, ravel};
+use crate::geometry::{Placement, Region, TileId};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -25,7 +26,6 @@ const COPY_BYTES: u64 = 128 << 10;
 #[derive(Debug)]
 pub(super) struct Shelf {
     pub(super) records: DiskCache,
-    arrays: Arc<Vec<Rechunked>>,
     keys: Keys,
     pub(super) journal: Arc<Journal>,
 }
@@ -33,10 +33,9 @@ pub(super) struct Shelf {
 /// A tile to be kept, with the seams that it has a part in.
 #[derive(Debug)]
 pub(in crate::view) struct Built {
-    pub(in crate::view) array: u32,
-    pub(in crate::view) id: TileId,
+    pub(in crate::view) edition: Edition,
     pub(in crate::view) tile: Arc<Tile>,
-    pub(in crate::view) seams: Vec<(u64, Arc<Seam>)>,
+    pub(in crate::view) seams: Vec<(Key, Arc<Seam>)>,
 }
 
 /// A record, and the section of a piece in it.
@@ -46,17 +45,17 @@ struct Found {
 }
 
 impl Shelf {
-    pub(super) fn new(records: DiskCache, root: &Path, arrays: Arc<Vec<Rechunked>>, journal: Arc<Journal>) -> Self {
-        Shelf { records, keys: Keys::new(root, arrays.len()), arrays, journal }
+    pub(super) fn new(records: DiskCache, root: &Path, journal: Arc<Journal>) -> Self {
+        Shelf { records, keys: Keys::new(root), journal }
     }
 
     /// Appends a part of a piece to `out`, if a record has it.
-    pub(super) fn read(&self, array_idx: u32, placed: &Placement, out: &mut Vec<u8>) -> bool {
-        let tiles = self.arrays[array_idx as usize].tiles_of(placed.piece).unwrap_or_default();
+    pub(super) fn read(&self, edition: &Edition, placed: &Placement, out: &mut Vec<u8>) -> bool {
+        let tiles = edition.tiles_of(placed.piece).unwrap_or_default();
         let is_seam = tiles.len() > 1;
         let has = tiles.iter().any(|&tile| {
-            let Some(found) = self.find(array_idx, tile, placed.piece) else { return false };
-            if is_seam && self.done(array_idx, placed.piece, &found).is_none_or(|done| !is_complete(&tiles, &done)) {
+            let Some(found) = self.find(edition, tile, placed.piece) else { return false };
+            if is_seam && self.done(edition, placed.piece, &found).is_none_or(|done| !is_complete(&tiles, &done)) {
                 return false;
             }
             let range = (placed.offset_bytes, placed.len_bytes);
@@ -70,52 +69,50 @@ impl Shelf {
     }
 
     /// Those of the `tiles` that a piece draws on whose parts need not be built.
-    pub(super) fn kept(&self, array_idx: u32, piece: u64, tiles: &[TileId]) -> Vec<TileId> {
-        let [tile] = *tiles else { return self.best(array_idx, piece, tiles).map_or_else(Vec::new, |(done, _)| done) };
-        let found = self.find(array_idx, tile, piece);
+    pub(super) fn kept(&self, edition: &Edition, piece: u64, tiles: &[TileId]) -> Vec<TileId> {
+        let [tile] = *tiles else { return self.best(edition, piece, tiles).map_or_else(Vec::new, |(done, _)| done) };
+        let found = self.find(edition, tile, piece);
         let bytes = found.and_then(|found| self.noted(self.records.section_bytes(&found.record, found.section)));
         if bytes > Some(0) { vec![tile] } else { Vec::new() }
     }
 
     /// The furthest state of a seam: the tiles that have placed their parts, and the bytes.
-    pub(super) fn seam(&self, array_idx: u32, piece: u64, tiles: &[TileId]) -> Option<(Vec<TileId>, Box<[u8]>)> {
-        let (done, found) = self.best(array_idx, piece, tiles)?;
-        let len = self.piece_bytes(array_idx, piece);
+    pub(super) fn seam(&self, edition: &Edition, piece: u64, tiles: &[TileId]) -> Option<(Vec<TileId>, Box<[u8]>)> {
+        let (done, found) = self.best(edition, piece, tiles)?;
+        let len = self.piece_bytes(edition, piece);
         let mut bytes = Vec::with_capacity(len as usize);
         let is_read = self.noted(self.records.read(&found.record, found.section, (0, len), &mut bytes)) == Some(true);
         is_read.then(|| (done, bytes.into_boxed_slice()))
     }
 
-    fn best(&self, array_idx: u32, piece: u64, tiles: &[TileId]) -> Option<(Vec<TileId>, Found)> {
+    fn best(&self, edition: &Edition, piece: u64, tiles: &[TileId]) -> Option<(Vec<TileId>, Found)> {
         let states = tiles.iter().filter_map(|&tile| {
-            let found = self.find(array_idx, tile, piece)?;
-            Some((self.done(array_idx, piece, &found)?, found))
+            let found = self.find(edition, tile, piece)?;
+            Some((self.done(edition, piece, &found)?, found))
         });
         states.max_by_key(|(done, _)| done.len())
     }
 
     /// The record of a tile, and where in it a piece is.
-    fn find(&self, array_idx: u32, tile: TileId, piece: u64) -> Option<Found> {
-        let array = &self.arrays[array_idx as usize];
-        let tiling = array.known_tiling()?;
+    fn find(&self, edition: &Edition, tile: TileId, piece: u64) -> Option<Found> {
+        let tiling = edition.known_tiling()?;
         let share = tiling.share(tile);
-        let section = place_in(&tiling.pieces_of(&share, &array.pieces), array, piece)?;
-        let name = self.keys.name(array_idx, array, tile)?;
-        let version = || keys::version(array, &keys::files_of_share(array, &share)).ok();
+        let section = place_in(&tiling.pieces_of(&share, edition.pieces()), edition.pieces(), piece)?;
+        let name = self.keys.name(edition, tile)?;
+        let version = || keys::version(edition, &edition.files_of_share(&share)).ok();
         let record = self.noted(self.records.find(name, version))??;
         Some(Found { record, section })
     }
 
     /// The tiles whose parts a seam on disk has; `None` where it is not there, or of another version.
-    fn done(&self, array_idx: u32, piece: u64, found: &Found) -> Option<Vec<TileId>> {
-        let array = &self.arrays[array_idx as usize];
-        let from = self.piece_bytes(array_idx, piece);
+    fn done(&self, edition: &Edition, piece: u64, found: &Found) -> Option<Vec<TileId>> {
+        let from = self.piece_bytes(edition, piece);
         let section_bytes = self.noted(self.records.section_bytes(&found.record, found.section))?;
         let trailer_bytes = section_bytes.checked_sub(from).filter(|&bytes| bytes > VERSION_BYTES)?;
         let mut trailer = Vec::with_capacity(trailer_bytes as usize);
         self.noted(self.records.read(&found.record, found.section, (from, trailer_bytes), &mut trailer))?;
         let (tiles, version) = trailer.split_at((trailer_bytes - VERSION_BYTES) as usize);
-        let expected = keys::version(array, &keys::files_of_piece(array, piece)).ok()?;
+        let expected = keys::version(edition, &edition.files_of_piece(piece)).ok()?;
         let (tiles, _) = tiles.as_chunks();
         (*version == expected.to_le_bytes())
             .then(|| tiles.iter().map(|tile| TileId(u64::from_le_bytes(*tile))).collect())
@@ -123,44 +120,42 @@ impl Shelf {
 
     /// Writes the record of a tile. Nothing is written that this mount could not tell from a later state of the source.
     pub(super) fn write(&self, built: &Built) -> Result<(), DiskError> {
-        let array = &self.arrays[built.array as usize];
-        let (Some(tiling), Some(name)) = (array.known_tiling(), self.keys.name(built.array, array, built.id)) else {
+        let (edition, tile) = (&built.edition, built.tile.key.tile);
+        let (Some(tiling), Some(name)) = (edition.known_tiling(), self.keys.name(edition, tile)) else {
             return Ok(());
         };
-        let files = keys::files_of_share(array, &tiling.share(built.id));
-        let Some(version) = self.version_to_keep(array, &files) else { return Ok(()) };
-        self.records.write(name, version, || self.plan(array, built, name, version))
+        let files = edition.files_of_share(&tiling.share(tile));
+        let Some(version) = self.version_to_keep(edition, &files) else { return Ok(()) };
+        self.records.write(name, version, || self.plan(built, name, version))
     }
 
     /// The sections of a tile's record. What this build left out, the record that it replaces may have; and a seam further
     /// on, where another mount has built the tile meanwhile.
-    fn plan<'a>(
-        &'a self,
-        array: &'a Rechunked,
-        built: &'a Built,
-        name: Name,
-        version: u128,
-    ) -> (Vec<u64>, Sections<'a>) {
+    fn plan<'a>(&'a self, built: &'a Built, name: Name, version: u128) -> (Vec<u64>, Sections<'a>) {
+        let (edition, pieces) = (&built.edition, built.edition.pieces());
         let Tile { hull, slots, bytes, .. } = &*built.tile;
         let old = self.noted(self.records.find(name, || Some(version))).flatten();
         let is_behind = |piece: u64, seam: &Seam| {
-            let found = old.as_ref().zip(place_in(hull, array, piece));
+            let found = old.as_ref().zip(place_in(hull, pieces, piece));
             let done = found.and_then(|(record, section)| {
-                self.done(built.array, piece, &Found { record: Arc::clone(record), section })
+                self.done(edition, piece, &Found { record: Arc::clone(record), section })
             });
             done.is_some_and(|done| done.len() > seam.done().len())
         };
         let seams: HashMap<u64, (&Seam, Vec<u8>)> = built
             .seams
             .iter()
-            .filter(|(piece, seam)| !is_behind(*piece, seam))
-            .filter_map(|(piece, seam)| Some((*piece, (&**seam, self.trailer(array, *piece, seam)?))))
+            .filter_map(|(key, seam)| match *key {
+                Key::Seam(_, piece, _) if !is_behind(piece, seam) => Some((piece, seam)),
+                _ => None,
+            })
+            .filter_map(|(piece, seam)| Some((piece, (&**seam, self.trailer(edition, piece, seam)?))))
             .collect();
         let mut by_section = HashMap::new();
         let mut lens = Vec::with_capacity(slots.len());
         for (section, indices) in hull.positions().enumerate() {
-            let piece_bytes = array.pieces.region_bytes(&array.pieces.piece_region_at(&indices));
-            let piece = ravel(&indices, array.pieces.piece_grid());
+            let piece_bytes = pieces.region_bytes(&pieces.piece_region_at(&indices));
+            let piece = pieces.piece_at(&indices);
             lens.push(if is_held(slots[section]) {
                 piece_bytes
             } else if let Some((seam, trailer)) = seams.get(&piece) {
@@ -198,9 +193,9 @@ impl Shelf {
     }
 
     /// What follows a seam's bytes in its section: the tiles that have placed their parts, and the version.
-    fn trailer(&self, array: &Rechunked, piece: u64, seam: &Seam) -> Option<Vec<u8>> {
+    fn trailer(&self, edition: &Edition, piece: u64, seam: &Seam) -> Option<Vec<u8>> {
         let done = seam.done();
-        let version = self.version_to_keep(array, &keys::files_of_piece(array, piece)).filter(|_| !done.is_empty())?;
+        let version = self.version_to_keep(edition, &edition.files_of_piece(piece)).filter(|_| !done.is_empty())?;
         let mut trailer = Vec::with_capacity(done.len() * TILE_BYTES as usize + VERSION_BYTES as usize);
         trailer.extend(done.iter().flat_map(|tile| tile.0.to_le_bytes()));
         trailer.extend(version.to_le_bytes());
@@ -208,13 +203,14 @@ impl Shelf {
     }
 
     /// The version of source files, where it tells their state from any to come.
-    fn version_to_keep(&self, array: &Rechunked, files: &Region) -> Option<u128> {
-        let version = keys::version(array, files).ok()?;
-        (!array.any_young(files)).then_some(version)
+    fn version_to_keep(&self, edition: &Edition, files: &Region) -> Option<u128> {
+        let version = keys::version(edition, files).ok()?;
+        let array = &edition.array;
+        (!array.versions.any_young(&array.reader, files)).then_some(version)
     }
 
-    fn piece_bytes(&self, array_idx: u32, piece: u64) -> u64 {
-        let pieces = &self.arrays[array_idx as usize].pieces;
+    fn piece_bytes(&self, edition: &Edition, piece: u64) -> u64 {
+        let pieces = edition.pieces();
         pieces.region_bytes(&pieces.piece_region(piece))
     }
 

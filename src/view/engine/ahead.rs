@@ -4,8 +4,7 @@
 //! grid, in any order, as parallel readers come; of small tiles, two neighbours. Then tiles further along are prepared, more of them as readers catch
 //! up with one that is still being built, fewer as prepared ones are evicted unread. A random read prepares nothing.
 
-use crate::geometry::{TileId, ravel, unravel};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,8 +18,8 @@ const START_BYTES: u64 = 8 << 20;
 /// What the reads so far tell about those to come.
 #[derive(Debug)]
 pub(in crate::view) struct Ahead {
-    /// One per array.
-    windows: Vec<Mutex<Window>>,
+    /// By array.
+    windows: Mutex<HashMap<u32, Window>>,
     /// Prepared tiles that nobody has read yet take no more than this.
     limit_bytes: u64,
     unread_bytes: AtomicU64,
@@ -31,7 +30,8 @@ pub(in crate::view) struct Ahead {
 /// The last first touches, where they lead, and how far ahead to go.
 #[derive(Debug, Default)]
 struct Window {
-    touched: VecDeque<TileId>,
+    /// Positions in the grid of tiles.
+    touched: VecDeque<Vec<u64>>,
     course: Option<Course>,
     depth: u64,
     /// Somebody is about to prepare tiles, and will look here again.
@@ -48,9 +48,9 @@ pub(in crate::view) struct Prepared {
 }
 
 impl Ahead {
-    pub(super) fn new(n_arrays: usize, limit_bytes: u64) -> Arc<Self> {
+    pub(super) fn new(limit_bytes: u64) -> Arc<Self> {
         Arc::new(Ahead {
-            windows: (0..n_arrays).map(|_| Mutex::default()).collect(),
+            windows: Mutex::default(),
             limit_bytes,
             unread_bytes: AtomicU64::new(0),
             used: AtomicU64::new(0),
@@ -58,10 +58,11 @@ impl Ahead {
         })
     }
 
-    /// Notes the first touch of `tile` in a grid of tiles. `true` where tiles are to be prepared now, and nobody is about
-    /// to do that.
-    pub(super) fn touched(&self, array: u32, tile: TileId, tile_bytes: u64, grid: &[u64]) -> bool {
-        let mut window = self.window(array);
+    /// Notes the first touch of the tile at a position of the grid of tiles. `true` where tiles are to be prepared now, and
+    /// nobody is about to do that.
+    pub(super) fn touched(&self, array: u32, tile: Vec<u64>, tile_bytes: u64) -> bool {
+        let mut windows = self.lock();
+        let window = windows.entry(array).or_default();
         if window.touched.contains(&tile) {
             return false;
         }
@@ -72,18 +73,19 @@ impl Ahead {
         let start_depth = (START_BYTES / tile_bytes.max(1)).clamp(1, MAX_DEPTH);
         window.depth = window.depth.max(start_depth);
         let touched = window.touched.make_contiguous();
-        let in_a_row = if touched.len() < EVIDENCE { None } else { Course::of(touched, grid) };
+        let in_a_row = if touched.len() < EVIDENCE { None } else { Course::of(touched) };
         window.course = in_a_row.or_else(|| {
             // Little is lost if it goes no further.
             let last = touched.last_chunk::<2>().filter(|_| start_depth > 1)?;
-            Course::of(last, grid).filter(|course| course.step == 1)
+            Course::of(last).filter(|course| course.step == 1)
         });
         window.course.is_some() && !std::mem::replace(&mut window.is_queued, true)
     }
 
-    /// The tiles to prepare, nearest first: of these, the first that is not there.
-    pub(super) fn wanted(&self, array: u32, grid: &[u64]) -> Vec<TileId> {
-        let mut window = self.window(array);
+    /// The positions of the tiles to prepare, nearest first: of these, the first that is not there.
+    pub(super) fn wanted(&self, array: u32, grid: &[u64]) -> Vec<Vec<u64>> {
+        let mut windows = self.lock();
+        let window = windows.entry(array).or_default();
         window.is_queued = false;
         let Some(course) = &window.course else { return Vec::new() };
         (1..=window.depth).map_while(|nth| course.ahead(nth, grid)).collect()
@@ -91,12 +93,13 @@ impl Ahead {
 
     /// A tile was prepared: `true` where more may follow, and nobody is about to do that.
     pub(super) fn goes_on(&self, array: u32) -> bool {
-        !std::mem::replace(&mut self.window(array).is_queued, true)
+        !std::mem::replace(&mut self.lock().entry(array).or_default().is_queued, true)
     }
 
     /// A reader waits for a tile that is being prepared.
     pub(super) fn is_late(&self, array: u32) {
-        let mut window = self.window(array);
+        let mut windows = self.lock();
+        let window = windows.entry(array).or_default();
         window.depth = (window.depth * 2).min(MAX_DEPTH);
     }
 
@@ -109,8 +112,8 @@ impl Ahead {
         Some(Prepared { ahead: Arc::clone(self), array, bytes, is_used: AtomicBool::new(false) })
     }
 
-    fn window(&self, array: u32) -> MutexGuard<'_, Window> {
-        self.windows[array as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,7 +138,8 @@ impl Drop for Prepared {
         if !*self.is_used.get_mut() {
             self.ahead.unread_bytes.fetch_sub(self.bytes, Relaxed);
             self.ahead.wasted.fetch_add(1, Relaxed);
-            let mut window = self.ahead.window(self.array);
+            let mut windows = self.ahead.lock();
+            let window = windows.entry(self.array).or_default();
             window.depth /= 2;
             window.touched.clear();
             window.course = None;
@@ -154,11 +158,10 @@ struct Course {
 
 impl Course {
     /// The course of `touched`, if they are equally spaced along one axis.
-    fn of(touched: &[TileId], grid: &[u64]) -> Option<Self> {
-        let at: Vec<Vec<u64>> = touched.iter().map(|tile| unravel(tile.0, grid)).collect();
+    fn of(at: &[Vec<u64>]) -> Option<Self> {
         let (first, last) = (at.first()?, at.last()?);
-        let axis = (0..grid.len()).find(|&axis| first[axis] != last[axis])?;
-        if at.iter().any(|one| (0..grid.len()).any(|other| other != axis && one[other] != first[other])) {
+        let axis = (0..first.len()).find(|&axis| first[axis] != last[axis])?;
+        if at.iter().any(|one| (0..first.len()).any(|other| other != axis && one[other] != first[other])) {
             return None;
         }
         let mut along: Vec<u64> = at.iter().map(|one| one[axis]).collect();
@@ -173,18 +176,19 @@ impl Course {
         Some(Course { front, axis, step, is_down })
     }
 
-    /// The `nth` tile ahead, if there is one.
-    fn ahead(&self, nth: u64, grid: &[u64]) -> Option<TileId> {
+    /// The `nth` position ahead, if there is one.
+    fn ahead(&self, nth: u64, grid: &[u64]) -> Option<Vec<u64>> {
         let mut at = self.front.clone();
         let way = self.step * nth;
         at[self.axis] = if self.is_down { at[self.axis].checked_sub(way)? } else { at[self.axis] + way };
-        (at[self.axis] < grid[self.axis]).then(|| TileId(ravel(&at, grid)))
+        (at[self.axis] < grid[self.axis]).then_some(at)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::{ravel, unravel};
 
     const GRID: [u64; 2] = [4, 100];
     const LARGE: u64 = 1 << 30;
@@ -193,15 +197,15 @@ mod tests {
     fn prepared(ahead: &Ahead, tiles: &[u64]) -> Vec<u64> {
         let mut found = Vec::new();
         for &tile in tiles {
-            ahead.touched(0, TileId(tile), LARGE, &GRID);
-            found = ahead.wanted(0, &GRID).iter().map(|tile| tile.0).collect();
+            ahead.touched(0, unravel(tile, &GRID), LARGE);
+            found = ahead.wanted(0, &GRID).iter().map(|tile| ravel(tile, &GRID)).collect();
         }
         found
     }
 
     #[test]
     fn three_in_a_row_lead_on_and_random_ones_do_not() {
-        let fresh = || Ahead::new(1, u64::MAX);
+        let fresh = || Ahead::new(u64::MAX);
         assert_eq!(prepared(&fresh(), &[7, 8]), NONE);
         assert_eq!(prepared(&fresh(), &[7, 8, 9]), [10]);
         assert_eq!(prepared(&fresh(), &[8, 7, 9]), [10], "parallel readers come out of order");
@@ -216,7 +220,7 @@ mod tests {
 
     #[test]
     fn depth_grows_when_readers_catch_up_and_halves_when_tiles_go_unread() {
-        let ahead = Ahead::new(1, 10);
+        let ahead = Ahead::new(10);
         assert_eq!(prepared(&ahead, &[1, 2, 3]), [4]);
         ahead.is_late(0);
         ahead.is_late(0);
@@ -232,12 +236,12 @@ mod tests {
 
     #[test]
     fn small_tiles_are_prepared_by_the_amount() {
-        let ahead = Ahead::new(1, u64::MAX);
-        let touched = [0, 1, 2, 3].map(|tile| ahead.touched(0, TileId(tile), 1 << 20, &GRID));
+        let ahead = Ahead::new(u64::MAX);
+        let touched = [0, 1, 2, 3].map(|tile| ahead.touched(0, unravel(tile, &GRID), 1 << 20));
         assert_eq!(touched, [false, true, false, false], "one is about to prepare them");
         assert_eq!(ahead.wanted(0, &GRID).len(), 8);
         assert!(ahead.goes_on(0) && !ahead.goes_on(0));
-        let random = Ahead::new(1, u64::MAX);
-        assert!([7, 3, 19, 12, 55].iter().all(|&tile| !random.touched(0, TileId(tile), 1 << 20, &GRID)));
+        let random = Ahead::new(u64::MAX);
+        assert!([7, 3, 19, 12, 55].iter().all(|&tile| !random.touched(0, unravel(tile, &GRID), 1 << 20)));
     }
 }

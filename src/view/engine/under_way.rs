@@ -1,13 +1,20 @@
 //! What is under way: reads, the tiles at which they are parked, and what a build hands to them.
 
-use super::super::array::Part;
+use super::super::ViewError;
+use super::super::edition::{Edition, Part};
 use super::super::tile::{Seam, Tile};
-use super::Reply;
-use crate::geometry::TileId;
+use super::{Key, Reply, TileKey};
 use crate::synthesis::Failure;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long what goes on being written is tried again,
+const TORN_PATIENCE: Duration = Duration::from_secs(10);
+/// at first after this pause, then after ones that double up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 
 /// Running totals of the reads.
 #[derive(Debug, Default)]
@@ -24,7 +31,7 @@ pub(in crate::view) struct Totals {
 }
 
 /// What is under way for each tile of each array.
-pub(super) type Flights = HashMap<(u32, TileId), Flight>;
+pub(super) type Flights = HashMap<TileKey, Flight>;
 
 #[derive(Debug, Default)]
 pub(super) struct Flight {
@@ -34,7 +41,7 @@ pub(super) struct Flight {
 }
 
 pub(super) struct Read {
-    pub(super) array: u32,
+    pub(super) edition: Edition,
     pub(super) state: Mutex<Option<ReadState>>,
     /// Tiles at which it is parked.
     pub(super) outstanding: AtomicUsize,
@@ -50,30 +57,53 @@ pub(super) struct ReadState {
     pub(super) was_parked: bool,
     /// Rounds since the last part came.
     pub(super) fruitless: u32,
+    /// When it first failed for a reason that may pass, and the pause after that.
+    torn: Option<(Instant, Duration)>,
     pub(super) reply: Reply,
+}
+
+impl ReadState {
+    pub(super) fn new(parts: Vec<Part>, reply: Reply) -> Self {
+        ReadState { parts, next: 0, out: Vec::new(), was_parked: false, fruitless: 0, torn: None, reply }
+    }
+
+    /// It has failed for a reason that might have passed.
+    pub(super) fn is_torn(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// How long to wait before trying again; `None` where that is of no use.
+    pub(super) fn pause(&mut self, error: &ViewError) -> Option<Duration> {
+        if !matches!(error, ViewError::Source(source) if source.is_torn()) {
+            return None;
+        }
+        let (since, pause) = self.torn.unwrap_or((Instant::now(), FIRST_PAUSE));
+        self.torn = Some((since, (pause * 2).min(LONGEST_PAUSE)));
+        (since.elapsed() < TORN_PATIENCE).then_some(pause)
+    }
 }
 
 /// What a finished build hands to the reads that were parked at it.
 pub(super) struct Outcome {
-    pub(super) tile: TileId,
+    pub(super) key: TileKey,
     pub(super) built: Option<Arc<Tile>>,
-    pub(super) seams: Vec<(u64, Arc<Seam>)>,
+    pub(super) seams: Vec<(Key, Arc<Seam>)>,
     pub(super) failures: Vec<Failure>,
     pub(super) panicked: bool,
 }
 
 impl Outcome {
-    pub(super) fn of_nothing(tile: TileId) -> Self {
-        Outcome { tile, built: None, seams: Vec::new(), failures: Vec::new(), panicked: false }
+    pub(super) fn of_nothing(key: TileKey) -> Self {
+        Outcome { key, built: None, seams: Vec::new(), failures: Vec::new(), panicked: false }
     }
 
-    pub(super) fn of_panic(tile: TileId) -> Self {
-        Outcome { panicked: true, ..Outcome::of_nothing(tile) }
+    pub(super) fn of_panic(key: TileKey) -> Self {
+        Outcome { panicked: true, ..Outcome::of_nothing(key) }
     }
 }
 
 impl std::fmt::Debug for Read {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Read").field("array", &self.array).finish_non_exhaustive()
+        f.debug_struct("Read").field("array", &self.edition.array.path()).finish_non_exhaustive()
     }
 }

@@ -23,7 +23,7 @@ fn usage_errors_end_with_2() {
     store.run(&["mount", "a", "b", "--chunk-size", "4Q"]).assert_refused(2, &["4Q", "--chunk-size"]);
     store.run(&["mount", "a", "b", "--memory", "lots"]).assert_refused(2, &["lots", "512M"]);
     store.run(&["mount", "a", "b", "-j", "0"]).assert_refused(2, &["--threads"]);
-    store.run(&["mount", "a", "b", "--refresh", "2"]).assert_refused(2, &["--refresh"]);
+    store.run(&["mount", "a", "b", "--refresh", "soon"]).assert_refused(2, &["--refresh", "never"]);
     store.run(&["frobnicate"]).assert_refused(2, &["frobnicate"]);
     store.run(&["unmount"]).assert_refused(2, &["MOUNTPOINT"]);
 }

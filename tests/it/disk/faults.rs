@@ -24,7 +24,8 @@ const MAX_TILE_BYTES: Option<u64> = Some(5000);
 
 fn open(store: &Path, cache: &Path, limit_bytes: u64) -> Arc<View> {
     let cache_dir = Some(CacheDir { path: cache.to_owned(), limit_bytes });
-    let options = Options { memory_bytes: 128 << 20, threads: 2, max_tile_bytes: MAX_TILE_BYTES, cache_dir };
+    let options =
+        Options { memory_bytes: 128 << 20, threads: 2, max_tile_bytes: MAX_TILE_BYTES, cache_dir, follow: None };
     View::open(store, small().projection(&CHUNK_SHAPE, None), options).expect("opens")
 }
 
@@ -126,7 +127,8 @@ fn a_mount_with_another_layout_or_of_another_store_uses_nothing_of_it() {
     model.write(other.path());
     check(&open(other.path(), cache.path(), 1 << 20), &model);
     let cache_dir = Some(CacheDir { path: cache.path().to_owned(), limit_bytes: 1 << 20 });
-    let options = Options { memory_bytes: 128 << 20, threads: 2, max_tile_bytes: MAX_TILE_BYTES, cache_dir };
+    let options =
+        Options { memory_bytes: 128 << 20, threads: 2, max_tile_bytes: MAX_TILE_BYTES, cache_dir, follow: None };
     let view = View::open(store.path(), small().projection(&[3, 2], None), options).expect("opens");
     let (node, stat) = view.lookup(&view.root(), OsStr::new("c.1.0")).expect("present");
     assert_eq!(read(&view, &node, 0, stat.size_bytes).expect("reads"), small().virtual_chunk(&[1, 0], &[3, 2]));

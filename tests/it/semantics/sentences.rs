@@ -68,6 +68,7 @@ fn every_sentence_names_a_test_that_exists() {
     rust_tests(&root.join("src"), "", &mut known);
     rust_tests(&root.join("tests/it"), "", &mut known);
     python_tests(&root.join("tests/readers"), &mut known);
+    python_tests(&root.join("python/tests"), &mut known);
     let text = fs::read_to_string(root.join("docs/SEMANTICS.md")).unwrap();
     let sentences = sentences(&text);
     assert!(sentences.len() > 40, "the sentences were not found");

@@ -1,0 +1,146 @@
+//! The chunk files of an array: what state they are in, and opening them.
+//!
+//! Files are found relative to the array's directory, so that the kernel need not walk the whole path to each, and a network
+//! file system need not be asked for every part of it.
+
+use super::ArrayReader;
+use crate::source::{Counters, FileState, SourceError, Stamp};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, statat};
+use rustix::io::{Errno, retry_on_intr};
+use std::borrow::Cow;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Files looked at together: what is known of them takes some hundred KiB.
+const BATCH: usize = 4096;
+/// The first ones of a batch tell how long a look takes.
+const PROBE: usize = 64;
+/// With so much to wait for, a thread that takes its share of it pays.
+const WORTH_A_THREAD: Duration = Duration::from_micros(500);
+/// Most threads: for network file systems, which take as long for many looks as for one.
+const MAX_THREADS: usize = 8;
+
+/// An array's directory, as it was when this was made. Whoever keeps it does not notice that another directory has taken its
+/// place: it is made for some looks or reads, and made again for the next.
+#[derive(Debug, Default)]
+pub struct Folder {
+    /// Without it files are found by their whole path.
+    directory: Option<OwnedFd>,
+}
+
+impl Folder {
+    /// Where to begin, and the path from there.
+    fn place<'a>(&'a self, directory: &Path, key: &'a str) -> (BorrowedFd<'a>, Cow<'a, Path>) {
+        match &self.directory {
+            Some(opened) => (opened.as_fd(), Path::new(key).into()),
+            None => (CWD, directory.join(key).into()),
+        }
+    }
+}
+
+impl ArrayReader {
+    /// The array's directory, for the looks and reads that follow now.
+    pub fn folder(&self) -> Folder {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Whatever is wrong with it shows at the first file.
+        Folder { directory: openat(CWD, &self.directory, flags, Mode::empty()).ok() }
+    }
+
+    /// Looks at a file without opening it.
+    ///
+    /// # Errors
+    /// Any failure other than that there is no such file.
+    pub fn state(&self, file: &[u64]) -> Result<FileState, SourceError> {
+        self.look(&Folder::default(), file)
+    }
+
+    /// Looks at all of `files` without opening them, and hands them to `visit` in order.
+    ///
+    /// # Errors
+    /// Any failure other than that there is no such file: that of the first one.
+    pub fn states(
+        &self,
+        mut files: impl Iterator<Item = Vec<u64>>,
+        mut visit: impl FnMut(&[u64], FileState),
+    ) -> Result<(), SourceError> {
+        let folder = self.folder();
+        loop {
+            let batch: Vec<Vec<u64>> = files.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for (file, state) in batch.iter().zip(self.look_at_all(&folder, &batch)) {
+                visit(file, state?);
+            }
+        }
+    }
+
+    /// The states of `files`, on several threads where that takes less time.
+    fn look_at_all(&self, folder: &Folder, files: &[Vec<u64>]) -> Vec<Result<FileState, SourceError>> {
+        let look = |file: &Vec<u64>| self.look(folder, file);
+        let (probe, rest) = files.split_at(PROBE.min(files.len()));
+        let began = Instant::now();
+        let mut states: Vec<_> = probe.iter().map(look).collect();
+        let wait = began.elapsed().mul_f64(rest.len() as f64 / probe.len().max(1) as f64);
+        let n_parts = (wait.as_micros() / WORTH_A_THREAD.as_micros()).clamp(1, MAX_THREADS as u128) as usize;
+        let mut parts = rest.chunks(rest.len().div_ceil(n_parts).max(1));
+        let own = parts.next().unwrap_or_default();
+        std::thread::scope(|scope| {
+            let others: Vec<_> =
+                parts.map(|part| scope.spawn(move || part.iter().map(look).collect::<Vec<_>>())).collect();
+            states.extend(own.iter().map(look));
+            for other in others {
+                match other.join() {
+                    Ok(found) => states.extend(found),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+        states
+    }
+
+    fn look(&self, folder: &Folder, file: &[u64]) -> Result<FileState, SourceError> {
+        let key = self.key(file);
+        let (from, path) = folder.place(&self.directory, &key);
+        match retry_on_intr(|| statat(from, &*path, AtFlags::empty())) {
+            Ok(stat) => Ok(FileState::from(&stat)),
+            Err(error) if is_absent(error) => Ok(FileState::ABSENT),
+            Err(error) => Err(self.io(file, "look at it", error.into())),
+        }
+    }
+
+    /// Opens a file; `None` where there is no such file.
+    pub(super) fn open(&self, folder: &Folder, file: &[u64]) -> Result<Option<File>, SourceError> {
+        let key = self.key(file);
+        let (from, path) = folder.place(&self.directory, &key);
+        // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match retry_on_intr(|| openat(from, &*path, flags, Mode::empty())) {
+            Ok(opened) => {
+                Counters::add(&self.counters.files_opened, 1);
+                Ok(Some(opened.into()))
+            }
+            Err(error) if is_absent(error) => Ok(None),
+            Err(error) => Err(self.io(file, "open it", error.into())),
+        }
+    }
+
+    /// Stamp and size of an open file.
+    pub(super) fn opened_state(&self, opened: &File, file: &[u64]) -> Result<(Stamp, u64), SourceError> {
+        let stat = fstat(opened).map_err(|error| self.io(file, "look at it", error.into()))?;
+        let state = FileState::from(&stat);
+        Ok((state.stamp, state.size_bytes))
+    }
+
+    pub(super) fn check_unchanged(&self, opened: &File, file: &[u64], expected: Stamp) -> Result<(), SourceError> {
+        let (stamp, _) = self.opened_state(opened, file)?;
+        if stamp == expected { Ok(()) } else { Err(self.changed(file)) }
+    }
+}
+
+/// Zarr readers take all of these for "no such chunk"; so does the source's own reader, so must the view.
+fn is_absent(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR)
+}

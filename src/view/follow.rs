@@ -1,0 +1,231 @@
+//! A view follows its source: when documents have changed, the tree is made anew, and arrays take on their new shapes.
+
+use super::array::Rechunked;
+use super::host::HostStamp;
+use super::looks::Kind;
+use super::open::Maker;
+use super::times::Times;
+use super::tree::Tree;
+use super::watch::{Watch, times_below};
+use super::{Stat, View, ViewError};
+use crate::source::{SourceError, hierarchy};
+use crate::zarr::{Layout, Projection, Settled, VirtualArray, project_again};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// One of these is in every store.
+const DOCUMENTS: [&str; 3] = ["zarr.json", ".zgroup", ".zarray"];
+/// With more source chunk files known than this, nobody waits until they have all been looked at again.
+const MAX_WAITED_FOR: u64 = 10_000;
+
+/// So many source chunk files are looked at although nobody has asked for them, so that the times of directories tell of them.
+const MAX_SURVEYED: u64 = 4096;
+
+/// How a view follows its source.
+#[derive(Debug, Clone)]
+pub struct Follow {
+    /// What the view was made by.
+    pub layout: Layout,
+    /// A change shows after this time at the latest; at once where it is zero.
+    pub refresh: Duration,
+}
+
+/// What the view shows now, and how it learns of changes.
+#[derive(Debug)]
+pub(super) struct Following {
+    layout: Option<Layout>,
+    maker: Maker,
+    tree: RwLock<Arc<Tree>>,
+    /// By directory, nanoseconds since 1970.
+    times_ns: RwLock<Arc<[i64]>>,
+    state: Mutex<State>,
+    is_surveying: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    watch: Watch,
+    settled: Settled,
+    /// When documents were looked at, and the digest of what was found; `None` where that could not be read.
+    looked: Instant,
+    seen: Option<u64>,
+    /// The times of directories are known.
+    is_timed: bool,
+}
+
+impl Following {
+    pub(super) fn new(root: &Path, layout: Option<Layout>, projection: &Projection, tree: Tree, maker: Maker) -> Self {
+        let watch = if layout.is_some() { Watch::new(root, projection) } else { Watch::default() };
+        // The documents were read before: what has changed a short time ago may have done so in between.
+        let seen = watch.look().ok().filter(|seen| !seen.is_recent).map(|seen| seen.digest);
+        let settled = projection.settled.clone();
+        let state = State { watch, settled, looked: Instant::now(), seen, is_timed: false };
+        Following {
+            layout,
+            maker,
+            tree: RwLock::new(Arc::new(tree)),
+            times_ns: RwLock::new(Arc::new([])),
+            state: Mutex::new(state),
+            is_surveying: AtomicBool::new(false),
+        }
+    }
+}
+
+impl View {
+    pub(super) fn tree(&self) -> Arc<Tree> {
+        Arc::clone(&self.following.tree.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Size and time of a directory.
+    pub(super) fn stat_directory(&self, at: u32) -> Result<Stat, ViewError> {
+        let tree = self.tree();
+        let directory = tree.get(at).ok_or(ViewError::Stale)?;
+        // A directory that is gone, or out of reach.
+        HostStamp::of(&directory.path).map_err(|error| self.absence(error))?;
+        let times_ns = Arc::clone(&self.following.times_ns.read().unwrap_or_else(PoisonError::into_inner));
+        let mtime_ns = times_ns.get(at as usize).copied().unwrap_or(0);
+        Ok(Stat { is_directory: true, size_bytes: 0, mtime_ns })
+    }
+
+    /// What the absence of something in the source means: nothing, where the source itself is out of reach. A disk that is not
+    /// mounted must not look like a store without chunks.
+    pub(super) fn absence(&self, error: ViewError) -> ViewError {
+        let is_there = || DOCUMENTS.iter().any(|name| self.root.join(name).exists());
+        match error {
+            ViewError::NotFound if !is_there() => {
+                let gone = format!("{}: the source is not there any more", self.root.display());
+                self.engine.journal.record(gone.clone());
+                ViewError::Io(Arc::new(std::io::Error::other(gone)))
+            }
+            other => other,
+        }
+    }
+
+    /// Looks at what the view is made of, where that is due, and shows what it is now. What cannot be found out is shown as
+    /// it was, and is in the journal.
+    pub(super) fn keep_up(&self) {
+        let mut state = lock(&self.following.state);
+        let looks = &self.engine.looks;
+        let is_due = looks.is_due(Kind::Documents, state.looked);
+        if state.is_timed && !is_due {
+            return;
+        }
+        let began = Instant::now();
+        if let Some(layout) = self.following.layout.as_ref().filter(|_| is_due) {
+            self.keep_up_documents(&mut state, layout);
+            looks.spend(Kind::Documents, began, state.watch.len());
+            state.looked = began;
+        }
+        state.is_timed = true;
+        let tree = self.tree();
+        let n_known: u64 = tree.arrays().map(|array| array.versions.n_known()).sum();
+        if n_known <= MAX_WAITED_FOR {
+            self.time(&tree);
+        } else if let Some(this) = self.this.upgrade()
+            && !self.following.is_surveying.swap(true, Ordering::AcqRel)
+        {
+            let survey = move || {
+                this.time(&this.tree());
+                this.following.is_surveying.store(false, Ordering::Release);
+            };
+            let started = std::thread::Builder::new().name("survey".to_owned()).spawn(survey);
+            if let Err(error) = started {
+                self.engine.journal.record(format!("cannot look at the source in the background: {error}"));
+                self.following.is_surveying.store(false, Ordering::Release);
+            }
+        }
+    }
+
+    /// Makes the tree anew if documents have changed.
+    fn keep_up_documents(&self, state: &mut State, layout: &Layout) {
+        let seen = match state.watch.look() {
+            Ok(seen) => seen,
+            Err(error) => return self.engine.journal.record(format!("cannot look for changes: {error}")),
+        };
+        if state.seen == Some(seen.digest) {
+            return;
+        }
+        match self.read_again(layout, &state.settled) {
+            Ok((projection, watch)) => {
+                // What has changed while the documents were read is read at the next look.
+                let is_settled = watch == state.watch && watch.look().ok() == Some(seen);
+                state.seen = is_settled.then_some(seen.digest);
+                state.watch = watch;
+                state.settled = projection.settled;
+            }
+            // In the middle of being written, most likely: the next look tells.
+            Err(error) => {
+                state.seen = None;
+                self.engine.journal.record(format!("shown as it was before a change: {error}"));
+            }
+        }
+    }
+
+    fn read_again(&self, layout: &Layout, settled: &Settled) -> Result<(Projection, Watch), String> {
+        let hierarchy = hierarchy::read(&self.root).map_err(|error| error.to_string())?;
+        let projection = project_again(&hierarchy, layout, settled).map_err(|error| error.to_string())?;
+        self.show(&projection).map_err(|error| error.to_string())?;
+        let watch = Watch::new(&self.root, &projection);
+        Ok((projection, watch))
+    }
+
+    /// Shows what `projection` says: arrays that are what they were keep all that is known of them.
+    fn show(&self, projection: &Projection) -> Result<(), SourceError> {
+        let before = self.tree();
+        let shown = projection.arrays.iter().map(|array| self.array_for(&before, array));
+        let arrays = shown.collect::<Result<Vec<_>, _>>()?;
+        let tree = Tree::new(&self.root, projection, &arrays, &before);
+        *self.following.tree.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tree);
+        Ok(())
+    }
+
+    /// The array that shows `array`: the one that did so before where only the shape is another one.
+    fn array_for(&self, before: &Tree, array: &VirtualArray) -> Result<Arc<Rechunked>, SourceError> {
+        if let Some(shown) = before.array_at(&array.source.path)
+            && shown.is_like(array)
+            && shown.resize(&array.source.shape)
+        {
+            return Ok(Arc::clone(shown));
+        }
+        self.engine.arrays.add(|idx| self.following.maker.make(idx, array.clone()))
+    }
+
+    /// Computes the times of all directories: of each, those of everything below it.
+    fn time(&self, tree: &Tree) {
+        let mut times = vec![Times::default(); tree.directories.len()];
+        // Where nothing is looked at again, nothing is looked at ahead of its readers.
+        let mut left = if self.following.layout.is_some() { MAX_SURVEYED } else { 0 };
+        for (times, directory) in times.iter_mut().zip(&tree.directories) {
+            if let Some(document) = &directory.document {
+                times.add(document.mtime_ns, document.mtime_ns.cast_unsigned());
+            }
+            match &directory.array {
+                // Its files are all virtual.
+                Some(array) => match array.survey(&mut left) {
+                    Ok(survey) => times.merge(survey),
+                    Err(error) => self.engine.journal.record(error.to_string()),
+                },
+                None => {
+                    if let Ok(stamp) = HostStamp::of(&directory.path) {
+                        times.add(stamp.mtime_ns, stamp.identity());
+                    }
+                }
+            }
+        }
+        for (path, parent) in tree.passed() {
+            times[parent as usize].merge(times_below(&self.root.join(path)));
+        }
+        for (child, parent) in tree.upwards() {
+            let below = times[child as usize];
+            times[parent as usize].merge(below);
+        }
+        let times_ns = times.into_iter().map(Times::time_ns).collect();
+        *self.following.times_ns.write().unwrap_or_else(PoisonError::into_inner) = times_ns;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
