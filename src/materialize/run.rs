@@ -89,6 +89,7 @@ pub fn copy(
     }
     let comparison = if options.verify && failures.is_empty() { Some(run.verify(counters)?) } else { None };
     sync_file_system(&site.store())?;
+    site.clear_temps()?;
     site::remove(&site.temp(options.temp.as_deref()))?;
     let mut failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
     failures.sort();

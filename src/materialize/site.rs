@@ -1,7 +1,8 @@
 //! Where a copy comes into being: beside its target, under a lock, and in its place by one rename.
 
-use super::CopyError;
+use super::{CopyError, journal};
 use rustix::fs::{FlockOperation, RenameFlags};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -127,8 +128,24 @@ impl Site {
         elsewhere.join(format!("rechunkfs-{:016x}", hasher.finish()))
     }
 
+    /// Removes the temporary files of this copy, wherever the runs that its journals tell of have put them.
+    pub(super) fn clear_temps(&self) -> Result<(), CopyError> {
+        let mut begun = BTreeSet::new();
+        for journal in [self.journal(), self.update_journal()].into_iter().filter(|journal| journal.exists()) {
+            journal::search(&journal, |commit| -> Option<()> {
+                let spools = commit.arrays.into_values().filter_map(|array| array.spool);
+                begun.extend(spools.filter_map(|spool| spool.path.parent().map(Path::to_owned)));
+                None
+            })?;
+        }
+        // A folder that does not bear this copy's name is another's.
+        let is_ours = |folder: &PathBuf| *folder == self.temp(None) || *folder == self.temp(folder.parent());
+        begun.iter().filter(|folder| is_ours(folder)).try_for_each(|folder| remove(folder))
+    }
+
     /// Removes all but the lock: the journal first, so that what is left never looks resumable.
     fn clear(&self) -> Result<(), CopyError> {
+        self.clear_temps()?;
         let rest = [self.store(), self.temp(None), self.partial.join("replaced"), self.gone(), self.mark()];
         for path in [self.journal(), self.update_journal()].iter().chain(&rest) {
             remove(path)?;
@@ -286,6 +303,7 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), CopyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn claim(folder: &Path, overwrite: bool, resume: bool) -> Result<(Site, bool), CopyError> {
         match Site::claim(&folder.join("source"), &folder.join("target"), Permission { overwrite, resume })? {
@@ -345,5 +363,29 @@ mod tests {
         drop(site);
         let (site, resume) = claim(folder, true, false).expect("claimed");
         assert!(!resume && !site.store().join("a/0").exists());
+    }
+
+    #[test]
+    fn temporary_files_of_an_earlier_run_go_wherever_they_are_and_those_of_others_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let (site, _) = claim(folder, false, false).expect("claimed");
+        let (ours, others) = (site.temp(Some(&folder.join("elsewhere"))), folder.join("elsewhere/of-another"));
+        let header = journal::Header::new(&folder.join("source"), BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut journal = journal::Journal::create(&site.journal(), &header).expect("created");
+        for path in [ours.join("array-0"), others.join("array-0")] {
+            file(&path, "decoded");
+            let (max_tile_bytes, leaves_per_band, tiles_per_bundle) = (1, 1, 0);
+            let spool =
+                journal::Spool { max_tile_bytes, leaves_per_band, tiles_per_bundle, path, inode: 0, len_bytes: 0 };
+            let array = journal::ArrayCommit { spool: Some(spool), ..journal::ArrayCommit::default() };
+            let commit = journal::Commit { arrays: [(0, array)].into(), passed: Vec::new() };
+            journal.append(&commit).expect("appended");
+        }
+        drop(site);
+        let (_, resume) = claim(folder, false, true).expect("claimed");
+        assert!(resume && ours.exists());
+        claim(folder, true, false).expect("claimed");
+        assert!(!ours.exists() && others.join("array-0").exists());
     }
 }

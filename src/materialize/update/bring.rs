@@ -155,6 +155,7 @@ impl<'a> Bring<'a> {
         brought.is_changed =
             self.place.n_changed() > 0 || has_shown || !update.removed.is_empty() || !update.interim.is_empty();
         self.touch_root()?;
+        self.site.clear_temps()?;
         site::remove(&self.temp())?;
         Ok(brought)
     }
