@@ -24,6 +24,7 @@ mod place;
 mod plan;
 mod progress;
 mod record;
+mod room;
 mod run;
 mod shards;
 mod site;

@@ -103,7 +103,8 @@ pub(crate) fn warnings(forecast: &Forecast) -> Vec<String> {
     let needed = forecast.written_bytes.unwrap_or_else(|| forecast.total(|array| array.bytes)) + forecast.temp_bytes();
     if let Some(free) = forecast.free_bytes.filter(|free| *free < needed) {
         warnings.push(format!(
-            "{} are free where the copy is to be, it may take {}: it would stop when the disk is full, and go on with --resume",
+            "{} are free where the copy is to be, or left of a quota; it may take {}: it would stop when they are used up, and go \
+             on with --resume",
             bytes(free),
             bytes(needed)
         ));

@@ -2,6 +2,7 @@
 
 use super::array::ArrayCopy;
 use super::plan::{ArrayPlan, Means};
+use super::room;
 use super::spool;
 use super::trial::{self, Trial};
 use super::{CopyError, Options};
@@ -52,7 +53,7 @@ pub struct Forecast {
     pub seconds: Option<f64>,
     /// Bytes written to the target, by the sample.
     pub written_bytes: Option<u64>,
-    /// What is free where the target is to be.
+    /// What is free where the target is to be, or left of a quota, if that is less.
     pub free_bytes: Option<u64>,
 }
 
@@ -166,7 +167,5 @@ fn of_array(array: &ArrayCopy, plan: &ArrayPlan) -> Result<ArrayForecast, CopyEr
 
 /// Bytes that are free for us on the file system of `target`.
 fn free(target: &Path) -> Option<u64> {
-    let absolute = std::path::absolute(target).ok()?;
-    let found = rustix::fs::statvfs(absolute.parent()?).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
+    room::free_bytes(std::path::absolute(target).ok()?.parent()?)
 }

@@ -12,14 +12,14 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("cache", &[]),
     ("view", &["geometry", "zarr", "source", "synthesis", "cache"]),
     ("fuse", &["view", "mounts"]),
-    ("materialize", &["geometry", "zarr", "source", "synthesis", "cache"]),
+    ("materialize", &["geometry", "zarr", "source", "synthesis", "cache", "mounts"]),
     // An amount of memory is spelled as a chunk size is.
     ("memory", &["mounts", "zarr"]),
     ("mounts", &[]),
 ];
 
 /// Where each outside crate may be named. A folder or a file without its `.rs`, below `src`.
-const HOMES: [(&str, &[&str]); 23] = [
+const HOMES: [(&str, &[&str]); 24] = [
     ("fuser", &["fuse"]),
     ("zarrs", &["source", "materialize/encode"]),
     ("flate2", &["source/stream"]),
@@ -29,6 +29,7 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("lz4_flex", &["source"]),
     ("rayon", &["synthesis/crew", "materialize"]),
     ("libc", &["fuse", "cli", "memory", "view/host", "materialize/passed", "materialize/verify/files"]),
+    ("nix", &["materialize/room"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
