@@ -8,6 +8,7 @@
 
 mod array;
 mod commits;
+mod disk;
 mod done;
 mod earlier;
 mod encode;

@@ -2,11 +2,11 @@
 
 use super::CopyError;
 use super::array::ArrayCopy;
+use super::disk;
 use super::journal::{ArrayCommit, Commit, Journal, Spool, runs};
 use super::place::Place;
 use super::progress::Progress;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -211,6 +211,5 @@ impl Commits {
 
 /// Writes out all that the file system of `folder` still has in memory.
 pub(super) fn sync_file_system(folder: &Path) -> Result<(), CopyError> {
-    let opened = File::open(folder).map_err(|error| CopyError::io(folder, "open it", error))?;
-    rustix::fs::syncfs(&opened).map_err(|error| CopyError::io(folder, "sync it", error))
+    disk::sync_all(folder).map_err(|error| CopyError::io(folder, "sync it", error))
 }

@@ -13,6 +13,7 @@ mod probe;
 use super::CopyError;
 use super::array::ArrayCopy;
 use super::commits::Commits;
+use super::disk::{self, Out};
 use super::done::Done;
 use super::journal::Spool;
 use super::plan::{ArrayPlan, TILES_AT_ONCE};
@@ -23,9 +24,7 @@ use crate::synthesis::{CopyAxis, Lay, Leaves, Slots, copy_strided};
 use places::{Places, lay_of, runs};
 pub(super) use probe::disk_bytes_per_s;
 use rayon::prelude::*;
-use rustix::fs::FallocateFlags;
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -38,11 +37,11 @@ pub(super) struct SpoolFile<'a> {
     array: &'a ArrayCopy,
     plan: &'a ArrayPlan,
     /// All of the array.
-    file: File,
+    file: Out,
     spool: Spool,
     places: Places<'a>,
     /// The bundle at hand, in the order of its tiles.
-    bundle: Option<(File, PathBuf)>,
+    bundle: Option<(Out, PathBuf)>,
     leaf_grid: Vec<u64>,
     /// Leaves that could not be read, and are left out.
     failed: Mutex<HashSet<Vec<u64>>>,
@@ -67,8 +66,7 @@ impl<'a> SpoolFile<'a> {
         let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes());
         let path = spool.path.clone();
         let file = if plan.is_spool_begun {
-            let opened = OpenOptions::new().read(true).write(true).open(&path);
-            opened.map_err(|error| CopyError::io(&path, "open it", error))?
+            disk::open(&path).map_err(|error| CopyError::io(&path, "open it", error))?
         } else {
             create(&path, places.all_bytes())?
         };
@@ -79,7 +77,7 @@ impl<'a> SpoolFile<'a> {
             }
             None => None,
         };
-        let found = file.metadata().map_err(|error| CopyError::io(&path, "look at it", error))?;
+        let found = file.file().metadata().map_err(|error| CopyError::io(&path, "look at it", error))?;
         let spool = Spool { inode: found.ino(), len_bytes: found.len(), ..spool };
         let leaf_grid = Region::whole(&array.source().shape).cells(&array.source().leaf_shape).shape();
         Ok(SpoolFile { array, plan, file, spool, places, bundle, leaf_grid, failed: Mutex::default() })
@@ -266,7 +264,7 @@ impl<'a> SpoolFile<'a> {
         let share = self.places.of_bundle(0, &self.cell(leaf), bundle);
         let lay = lay_of(self.plan.tiling.order(), &share.part);
         slots.with(share.len, 0, |bytes| {
-            let read = self.file.read_exact_at(bytes, share.offset);
+            let read = self.file.file().read_exact_at(bytes, share.offset);
             read.map_err(|error| CopyError::io(&self.spool.path, "read it back", error))?;
             self.take_out(bytes, &lay, parts, progress);
             Ok(())
@@ -324,7 +322,7 @@ impl Leaves for SpoolFile<'_> {
         }
         let offset = self.places.of_tile(&self.cell(leaf), share).offset;
         let from = self.bundle.as_ref().map_or(&self.file, |(file, _)| file);
-        from.read_exact_at(out, offset).map_err(|error| SourceError::Io {
+        from.file().read_exact_at(out, offset).map_err(|error| SourceError::Io {
             array: self.array.path().to_owned(),
             key: self.array.reader.key(&file),
             action: "read it back from the temporary file",
@@ -342,17 +340,14 @@ pub(super) fn temp_bytes(array: &ArrayCopy, plan: &ArrayPlan) -> u64 {
 }
 
 /// A new file of `len` bytes, its room on disk reserved.
-fn create(path: &Path, len: u64) -> Result<File, CopyError> {
+fn create(path: &Path, len: u64) -> Result<Out, CopyError> {
     let io = |error| CopyError::io(path, "make room for it", error);
     super::site::remove(path)?;
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(io)?;
+        disk::make_folders(folder).map_err(io)?;
     }
-    let file = OpenOptions::new().create_new(true).read(true).write(true).open(path).map_err(io)?;
-    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len.max(1)) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-        reserved => reserved.map_err(|error| io(error.into()))?,
-    }
+    let file = disk::create_new(path).map_err(io)?;
+    file.reserve(len).map_err(io)?;
     file.set_len(len).map_err(io)?;
     Ok(file)
 }

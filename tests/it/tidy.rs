@@ -230,6 +230,44 @@ fn the_rooms_of_integers_and_documents_do_no_io() {
     assert_none("geometry and zarr do no I/O", &found);
 }
 
+/// Else the tests that let a disk fail, or lose power, at each point would pass some by.
+#[test]
+fn copies_change_a_disk_through_one_door() {
+    const CHANGES: [&str; 16] = [
+        "fs::write",
+        "fs::rename",
+        "fs::create_dir",
+        "fs::create_dir_all",
+        "fs::remove_file",
+        "fs::remove_dir",
+        "fs::remove_dir_all",
+        "fs::hard_link",
+        "fs::copy",
+        "File::create",
+        "create_new",
+        "sync_all",
+        "sync_data",
+        "syncfs",
+        "renameat_with",
+        "fallocate",
+    ];
+    let mut found = Vec::new();
+    for source in
+        sources("src").iter().filter(|source| source.is_in("materialize") && !source.is_in("materialize/disk"))
+    {
+        let code = source.code();
+        let is_there = |change: &&str| {
+            let mut places = code.match_indices(*change);
+            places.any(|(at, _)| {
+                let is_door = code[..at].ends_with("disk::");
+                !is_door && !code[at + change.len()..].starts_with(is_word)
+            })
+        };
+        found.extend(CHANGES.iter().filter(is_there).map(|change| format!("src/{}.rs: {change}", source.name)));
+    }
+    assert_none("copies change a disk through materialize/disk.rs alone", &found);
+}
+
 #[test]
 fn unsafe_code_stays_where_it_is() {
     let sources = sources("src");

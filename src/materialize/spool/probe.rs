@@ -1,7 +1,6 @@
 //! How fast a disk is.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use crate::materialize::disk;
 use std::path::Path;
 
 /// Bytes that the disk of `folder` takes a second, by writing some.
@@ -9,17 +8,17 @@ pub(in crate::materialize) fn disk_bytes_per_s(folder: &Path) -> Option<f64> {
     const PROBE_BYTES: usize = 64 << 20;
     let path = folder.join("probe");
     let probe = || -> std::io::Result<f64> {
-        std::fs::create_dir_all(folder)?;
-        let file = File::create(&path)?;
+        disk::make_folders(folder)?;
+        let file = disk::create(&path)?;
         let block = vec![0x5a; 1 << 20];
         let began = std::time::Instant::now();
         for nth in 0..PROBE_BYTES / block.len() {
             file.write_all_at(&block, (nth * block.len()) as u64)?;
         }
-        file.sync_data()?;
+        file.sync()?;
         Ok(PROBE_BYTES as f64 / began.elapsed().as_secs_f64().max(1e-6))
     };
     let measured = probe().ok();
-    drop(std::fs::remove_file(&path));
+    drop(disk::remove_file(&path));
     measured
 }
