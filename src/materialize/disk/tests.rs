@@ -1,8 +1,6 @@
 //! Copies and updates of a small store whose disk fails, or loses power, at each point at which they change it, one after
 //! the other: what is there is never half of anything, and going on leads to what would have been without.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use super::faults::{Disk, Fault, Left};
 use crate::materialize::progress::Progress;
 use crate::materialize::record::{PASSED, STAMPS};
