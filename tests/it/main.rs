@@ -5,6 +5,8 @@ mod copies;
 mod counting;
 mod damage;
 mod disk;
+mod faults;
+mod faulty;
 mod files;
 mod following;
 mod leaf;
