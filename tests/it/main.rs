@@ -8,6 +8,7 @@ mod disk;
 mod faults;
 mod faulty;
 mod files;
+mod flips;
 mod following;
 mod leaf;
 mod reference;
