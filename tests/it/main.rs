@@ -10,6 +10,7 @@ mod faulty;
 mod files;
 mod flips;
 mod following;
+mod fuse_model;
 mod leaf;
 mod reference;
 mod semantics;
