@@ -33,9 +33,19 @@ use rechunkfs::fuse::{device, unmount};
 
 /// What can go wrong, and with which calls.
 const KINDS: [&str; 13] = [
-    "eio-read", "short-read", "cut-read", "garbage-read", "slow-read", "hang-read", // of the data of a file
-    "eio-open", "gone-open", "denied-open", "emfile-open", // of opening one
-    "eio-stat", "denied-stat", "hang-stat", // of looking one up, or at it
+    "eio-read",
+    "short-read",
+    "cut-read",
+    "garbage-read",
+    "slow-read",
+    "hang-read", // of the data of a file
+    "eio-open",
+    "gone-open",
+    "denied-open",
+    "emfile-open", // of opening one
+    "eio-stat",
+    "denied-stat",
+    "hang-stat", // of looking one up, or at it
 ];
 /// How long something slow takes.
 const SLOW: Duration = Duration::from_millis(20);

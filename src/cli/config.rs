@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rechunkfs::materialize::Sample;
 use rechunkfs::memory::{self, Budget, default_threads};
 use rechunkfs::view::CacheDir;
@@ -235,8 +235,14 @@ pub(crate) fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
 
 impl MountConfig {
     pub(crate) fn new(args: args::MountArgs, as_daemon: bool) -> anyhow::Result<Self> {
+        let target = Target::new(args.mountpoint);
+        if matches!(target, Target::Descriptor(_)) && (args.allow_other || args.allow_root) {
+            bail!(
+                "--allow-other and --allow-root are for whoever mounts, who has decided already where a descriptor is handed over"
+            );
+        }
         Ok(Self {
-            target: Target::new(args.mountpoint),
+            target,
             access: match (args.allow_other, args.allow_root) {
                 (true, _) => Access::All,
                 (false, true) => Access::OwnerAndRoot,

@@ -102,8 +102,7 @@ pub(crate) fn open(source: &Path, chunks: &str, refresh: Option<Duration>) -> Ar
     let hierarchy = hierarchy::read(source).expect("readable");
     let projection = project(&hierarchy, &layout).expect("a projection");
     let follow = refresh.map(|refresh| Follow { layout, refresh });
-    let options =
-        Options { memory_bytes: 96 << 20, threads: 3, max_tile_bytes: Some(40_000), cache_dir: None, follow };
+    let options = Options { memory_bytes: 96 << 20, threads: 3, max_tile_bytes: Some(40_000), cache_dir: None, follow };
     View::open(source, projection, options).expect("opens")
 }
 
@@ -154,7 +153,11 @@ fn read_one(chunk: &Chunk, random: &mut Random, outcomes: &mut Outcomes) {
     match open_direct(&chunk.path).and_then(|file| file.read_at(&mut bytes, start)) {
         Ok(n) => {
             let stop = (start + len).min(size) as usize;
-            assert!(bytes[..n] == truth[start as usize..stop], "wrong bytes of {}: {start}+{len}", chunk.path.display());
+            assert!(
+                bytes[..n] == truth[start as usize..stop],
+                "wrong bytes of {}: {start}+{len}",
+                chunk.path.display()
+            );
             *outcomes.entry("true".to_owned()).or_default() += 1;
         }
         Err(error) => count_error(outcomes, &chunk.path, &error),

@@ -60,7 +60,8 @@ fn turn_every_bit(model: &Model, always: bool) {
             let mut out = vec![0xa5; n_leaf as usize * model.item_bytes];
             let truth: Vec<u8> = positions(model.leaf_shape())
                 .flat_map(|within| {
-                    let at: Vec<u64> = (0..2).map(|axis| leaf[axis] * model.leaf_shape()[axis] + within[axis]).collect();
+                    let at: Vec<u64> =
+                        (0..2).map(|axis| leaf[axis] * model.leaf_shape()[axis] + within[axis]).collect();
                     model.truth(&at).to_vec()
                 })
                 .collect();

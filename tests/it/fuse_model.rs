@@ -27,15 +27,38 @@ type Tree = BTreeMap<String, Option<Vec<u8>>>;
 #[derive(Debug, Clone)]
 enum Op {
     /// `nth` of the files; past the kernel's pages where `is_direct`.
-    Open { nth: prop::sample::Index, is_direct: bool },
-    Close { nth: prop::sample::Index },
-    Read { nth: prop::sample::Index, offset: u64, len: u64 },
-    Stat { nth: prop::sample::Index },
-    List { nth: prop::sample::Index, from: Vec<prop::sample::Index>, buffer_bytes: usize },
+    Open {
+        nth: prop::sample::Index,
+        is_direct: bool,
+    },
+    Close {
+        nth: prop::sample::Index,
+    },
+    Read {
+        nth: prop::sample::Index,
+        offset: u64,
+        len: u64,
+    },
+    Stat {
+        nth: prop::sample::Index,
+    },
+    List {
+        nth: prop::sample::Index,
+        from: Vec<prop::sample::Index>,
+        buffer_bytes: usize,
+    },
     /// A listing from a position that none ended at.
-    ListFromNowhere { nth: prop::sample::Index, from: u64 },
-    Attributes { nth: prop::sample::Index },
-    NotThere { nth: prop::sample::Index, name: Vec<u8> },
+    ListFromNowhere {
+        nth: prop::sample::Index,
+        from: u64,
+    },
+    Attributes {
+        nth: prop::sample::Index,
+    },
+    NotThere {
+        nth: prop::sample::Index,
+        name: Vec<u8>,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -74,7 +97,8 @@ fn store(case: &Case) -> (tempfile::TempDir, Projection, Tree) {
     case.model.write(&root.join("group/array"));
     let mut projection = case.projection();
     projection.arrays[0].source.path = "group/array".to_owned();
-    projection.documents = ["", "group", "group/array"].map(|path| (path.to_owned(), format!("{{\"is\":\"{path}\"}}"))).into();
+    projection.documents =
+        ["", "group", "group/array"].map(|path| (path.to_owned(), format!("{{\"is\":\"{path}\"}}"))).into();
     projection.group_paths = vec![String::new(), "group".to_owned()];
     projection.array_paths = vec!["group/array".to_owned()];
     let mut tree = Tree::new();
@@ -121,11 +145,17 @@ fn entries(directory: &OwnedFd, buffer_bytes: usize) -> Result<Vec<(u64, String)
 
 fn check(case: &Case, ops: &[Op]) {
     let (source, projection, tree) = store(case);
-    let options =
-        Options { memory_bytes: 96 << 20, threads: 2, max_tile_bytes: case.max_tile_bytes, cache_dir: None, follow: None };
+    let options = Options {
+        memory_bytes: 96 << 20,
+        threads: 2,
+        max_tile_bytes: case.max_tile_bytes,
+        cache_dir: None,
+        follow: None,
+    };
     let served = Served::new(View::open(source.path(), projection, options).expect("opens"));
     let root = served.path();
-    let files: Vec<(&String, &Vec<u8>)> = tree.iter().filter_map(|(path, bytes)| Some((path, bytes.as_ref()?))).collect();
+    let files: Vec<(&String, &Vec<u8>)> =
+        tree.iter().filter_map(|(path, bytes)| Some((path, bytes.as_ref()?))).collect();
     let directories: Vec<&String> = tree.iter().filter(|(_, bytes)| bytes.is_none()).map(|(path, _)| path).collect();
     let mut open: Vec<(File, &String, &Vec<u8>)> = Vec::new();
     let mut inodes: BTreeMap<&String, u64> = BTreeMap::new();
@@ -199,7 +229,8 @@ fn check(case: &Case, ops: &[Op]) {
                 let path = *nth.get(&tree.keys().collect::<Vec<_>>());
                 let name = OsString::from_vec(name.iter().copied().filter(|&byte| byte != b'/').collect());
                 let is_known = name.to_str().is_some_and(|name| {
-                    ["", ".", ".."].contains(&name) || tree.contains_key(format!("{path}/{name}").trim_start_matches('/'))
+                    ["", ".", ".."].contains(&name)
+                        || tree.contains_key(format!("{path}/{name}").trim_start_matches('/'))
                 });
                 if !is_known {
                     let error = fs::symlink_metadata(root.join(path).join(&name)).expect_err("not there");

@@ -1,5 +1,6 @@
 //! One integration binary. Each module is a kind of test.
 
+mod access;
 mod cli;
 mod copies;
 mod counting;

@@ -68,7 +68,8 @@ fn a_source_that_changes_and_fails_is_read_in_states_that_it_was_in() {
     let begun: Vec<AtomicU32> = (0..N_EPOCHS).map(|_| AtomicU32::new(1)).collect();
     (0..N_EPOCHS).for_each(|epoch| write(&array, epoch, 1, true));
     let faulty = Faulty::new(source.path());
-    for fault in ["eio-read 0.01", "short-read 0.2", "cut-read 0.01", "slow-read 0.02", "eio-open 0.005", "eio-stat 0.002"]
+    for fault in
+        ["eio-read 0.01", "short-read 0.2", "cut-read 0.01", "slow-read 0.02", "eio-open 0.005", "eio-stat 0.002"]
     {
         faulty.say(fault);
     }
