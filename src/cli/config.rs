@@ -27,6 +27,8 @@ pub(crate) struct ViewConfig {
     pub(crate) cache_dir: Option<CacheDir>,
     /// After this time a change of the source shows; `None` where none ever does.
     pub(crate) refresh: Option<Duration>,
+    /// Links that lead out of the source are not followed: others may read the view.
+    pub(crate) is_confined: bool,
     pub(crate) log: LogConfig,
 }
 
@@ -155,6 +157,7 @@ impl ViewConfig {
                 None => Some(REFRESH),
             },
             source,
+            is_confined: false,
             layout: layout.into(),
             budget: Budget::settle(resources.memory, memory::Default::BESIDE)?,
             threads: resources.threads.map_or_else(default_threads, usize::from),
@@ -257,7 +260,10 @@ impl MountConfig {
                 (false, false, false) => Role::Launcher,
             },
             json: args.json,
-            view: ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?,
+            view: ViewConfig {
+                is_confined: args.allow_other,
+                ..ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?
+            },
         })
     }
 }

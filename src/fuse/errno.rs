@@ -48,6 +48,7 @@ fn of_io(error: &std::io::Error) -> Errno {
             | libc::ENAMETOOLONG
             | libc::ESTALE),
         ) => Errno::from_i32(code),
+        None if error.kind() == std::io::ErrorKind::PermissionDenied => Errno::EACCES,
         _ => Errno::EIO,
     }
 }

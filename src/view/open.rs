@@ -8,7 +8,7 @@ use super::looks::Looks;
 use super::tree::Tree;
 use super::{View, ViewError};
 use crate::cache::disk::DiskCache;
-use crate::source::{self, Counters, SourceError};
+use crate::source::{self, Bounds, Counters, SourceError};
 use crate::synthesis;
 use crate::zarr::{Projection, VirtualArray};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,13 @@ pub struct Options {
     pub follow: Option<Follow>,
 }
 
+/// What a view is guarded against.
+#[derive(Debug, Clone, Default)]
+pub struct Guards {
+    /// Links that lead elsewhere.
+    pub bounds: Bounds,
+}
+
 /// What reading one array of the view takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArrayCost {
@@ -65,13 +72,32 @@ impl View {
     /// # Errors
     /// Where an array cannot be decoded, or `memory_bytes` is too little for its largest source chunk.
     pub fn open(root: &Path, projection: Projection, options: Options) -> Result<Arc<View>, ViewError> {
+        Self::open_guarded(root, projection, options, Guards::default())
+    }
+
+    /// The same, guarded otherwise than by default.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn open_guarded(
+        root: &Path,
+        projection: Projection,
+        options: Options,
+        guards: Guards,
+    ) -> Result<Arc<View>, ViewError> {
         let counters = Arc::new(Counters::default());
         let looks = Arc::new(Looks::new(options.follow.as_ref().map(|follow| follow.refresh)));
         let memory = Memory::divide(&projection.arrays, &options)?;
         if projection.arrays.len() > MAX_ARRAYS {
             return Err(ViewError::TooManyArrays { n_arrays: projection.arrays.len(), limit: MAX_ARRAYS });
         }
-        let maker = Maker { root: root.to_owned(), memory, counters: Arc::clone(&counters), looks: Arc::clone(&looks) };
+        let maker = Maker {
+            root: root.to_owned(),
+            memory,
+            counters: Arc::clone(&counters),
+            looks: Arc::clone(&looks),
+            guards: guards.clone(),
+        };
         let arrays = Arrays::default();
         for array in &projection.arrays {
             arrays.add(|idx| maker.make(idx, array.clone()))?;
@@ -90,6 +116,7 @@ impl View {
             engine,
             following,
             memory_bytes: options.memory_bytes,
+            bounds: guards.bounds,
             this: Weak::clone(this),
         }))
     }
@@ -119,6 +146,7 @@ pub(super) struct Maker {
     memory: Memory,
     counters: Arc<Counters>,
     looks: Arc<Looks>,
+    guards: Guards,
 }
 
 impl Maker {
@@ -132,7 +160,8 @@ impl Maker {
             );
             return Err(SourceError::Unsupported { array: array.source.path.clone(), why });
         }
-        Rechunked::new(idx, &self.root, array, self.memory.limits, Arc::clone(&self.counters), Arc::clone(&self.looks))
+        let (counters, looks) = (Arc::clone(&self.counters), Arc::clone(&self.looks));
+        Rechunked::new(idx, &self.root, array, self.memory.limits, counters, looks, &self.guards)
     }
 }
 

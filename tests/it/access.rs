@@ -166,6 +166,57 @@ fn modes_are_heeded_where_others_are_let_in() {
     assert!(line.contains(" ro,") && line.contains("nosuid") && line.contains("nodev"), "{line}");
 }
 
+#[test]
+fn where_others_may_read_no_link_leads_out_of_the_source() {
+    if cannot_mount() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    use std::os::unix::fs::symlink;
+    let store = Store::new();
+    let (source, secret) = (store.source(), store.path("secret"));
+    fs::create_dir_all(secret.join("c")).unwrap();
+    fs::write(secret.join("key"), b"a private key").unwrap();
+    fs::write(secret.join("chunk"), [0x55; 4 * N_OBJECTS as usize]).unwrap();
+    fs::rename(source.join("objid/c/0"), source.join("column")).unwrap();
+    symlink(source.join("column"), source.join("objid/c/0")).unwrap();
+    symlink(secret.join("key"), source.join("file")).unwrap();
+    symlink(&secret, source.join("folder")).unwrap();
+    symlink("../../../../secret/chunk", source.join("lightcurves/c/0/5")).unwrap();
+    let read = |path: &str| fs::read(store.point().join(path)).map_err(|error| error.raw_os_error().unwrap());
+    let pairs = ["--chunks", "epoch=2"];
+
+    // Nobody but the owner reads it, who may read all that.
+    let (mount, _) = store.mount_as(&pairs);
+    assert_eq!(read("file").unwrap(), b"a private key");
+    assert_eq!(read("folder/key").unwrap(), b"a private key");
+    assert!(read("lightcurves/c.0.2").unwrap().contains(&0x55));
+    mount.unmount(&[]).assert_success();
+
+    let (mount, _) = store.mount_as(&[&pairs[..], &["--allow-other"]].concat());
+    for path in ["file", "folder/key", "folder/c", "lightcurves/c.0.2"] {
+        assert_eq!(read(path), Err(libc::EACCES), "{path}");
+    }
+    assert_eq!(fs::read_dir(store.point().join("folder")).unwrap_err().raw_os_error(), Some(libc::EACCES));
+    assert_eq!(read("objid/c/0").unwrap(), fs::read(source.join("column")).unwrap(), "within it links are followed");
+    assert!(read("lightcurves/c.0.1").is_ok());
+    assert!(mount.status().to_string().contains("leads out of the source"));
+    // A link that is put in the place of something that was looked up.
+    fs::write(source.join("fresh"), "nothing secret").unwrap();
+    let opened = File::open(store.point().join("fresh")).unwrap();
+    fs::remove_file(source.join("fresh")).unwrap();
+    symlink(secret.join("key"), source.join("fresh")).unwrap();
+    let refused = opened.read_at(&mut [0; 4], 0).unwrap_err().raw_os_error();
+    assert!([Some(libc::EACCES), Some(libc::ESTALE)].contains(&refused), "{refused:?}");
+    drop(opened);
+    mount.unmount(&[]).assert_success();
+
+    // Nor what a document would tell.
+    fs::write(secret.join("zarr.json"), r#"{"zarr_format":3,"node_type":"group","attributes":{"password":"x"}}"#)
+        .unwrap();
+    let arguments = ["mount", "epochs.zarr", "objects.zarr", "--chunks", "epoch=2", "--allow-other"];
+    store.run(&arguments).assert_refused(1, &["folder/zarr.json", "leads out of the source"]);
+}
+
 /// On a machine that opens /dev/fuse to users, and whose administrator has written `conf` into /etc/fuse.conf, runs `script` as
 /// nobody; then, as root, `afterwards`. As root we can make that machine: a mount namespace of its own.
 fn on_a_machine_with(conf: &str, store: &Store, script: &str, afterwards: &str) -> Finished {

@@ -120,6 +120,7 @@ impl ArrayReader {
         match retry_on_intr(|| openat(from, &*path, flags, Mode::empty())) {
             Ok(opened) => {
                 Counters::add(&self.counters.files_opened, 1);
+                self.bounds.check(&opened).map_err(|error| self.io(file, "open it", error))?;
                 Ok(Some(opened.into()))
             }
             Err(error) if is_absent(error) => Ok(None),
