@@ -28,6 +28,7 @@ mod state;
 mod status;
 mod stop;
 mod unmount;
+mod update;
 mod verify;
 
 use args::{Cli, Command};

@@ -9,30 +9,40 @@
 mod array;
 mod commits;
 mod done;
+mod earlier;
 mod encode;
 mod engine;
 mod error;
 mod files;
 mod forecast;
 mod journal;
+mod known;
+mod look;
+mod making;
 mod passed;
+mod place;
 mod plan;
 mod progress;
+mod record;
 mod run;
 mod shards;
 mod site;
 mod spool;
+mod standing;
 mod strings;
 mod trial;
+pub mod update;
 pub mod verify;
 mod write;
 
 pub use error::CopyError;
 pub use forecast::{ArrayForecast, Forecast, forecast};
+pub use known::Words;
 pub use progress::Progress;
 pub use run::copy;
 pub use site::{PARTIAL_SUFFIX, partial_of};
 pub use trial::{Cheaper, Trial};
+pub use update::{ArrayUpdate, Kind, Sources, UpdatePlan, Updated, create, is_there, plan_update, update};
 pub use verify::{Comparison, Sample, VerifyOptions, verify};
 
 use std::path::PathBuf;
@@ -58,6 +68,11 @@ pub struct Options {
     pub keep_going: bool,
     /// Compare the complete copy with the source before it is published.
     pub verify: bool,
+    /// The source may go on while it is copied: each of its chunks is copied in one state, and what changes after that is
+    /// left to the next update.
+    pub lives: bool,
+    /// With which words layout and codecs were asked for: the copy remembers them.
+    pub words: Words,
     /// Tiles are no larger than this even where memory allows; tests make seams and slabs of small stores with it.
     pub max_tile_bytes: Option<u64>,
     /// Temporary files are used wherever a source chunk would be decoded more than once: for tests.

@@ -27,6 +27,9 @@ pub use targets::{NOWHERE, OpenPiece, Targets};
 /// second-level cache of common machines when it counts, and enough for 16 epochs of a Blosc block each.
 const GROUP_BYTES: u64 = 4 << 20;
 
+/// Fill value that is copied at a time.
+const FILL_BYTES: usize = 16 << 10;
+
 /// Everything that building tiles of one array takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Ground<'a> {
@@ -190,8 +193,14 @@ pub fn fill_with(bytes: &mut [u8], fill: &[u8]) {
         [] => {}
         [first, rest @ ..] if rest.iter().all(|byte| byte == first) => bytes.fill(*first),
         _ => {
-            for item in bytes.chunks_exact_mut(fill.len()) {
-                item.copy_from_slice(fill);
+            // From itself, twice as much each time, up to what the first-level cache holds.
+            let mut filled = fill.len().min(bytes.len());
+            let most = (FILL_BYTES / fill.len()).max(1) * fill.len();
+            bytes[..filled].copy_from_slice(&fill[..filled]);
+            while filled < bytes.len() {
+                let more = filled.min(most).min(bytes.len() - filled);
+                bytes.copy_within(..more, filled);
+                filled += more;
             }
         }
     }
@@ -200,4 +209,21 @@ pub fn fill_with(bytes: &mut [u8], fill: &[u8]) {
 /// A poisoned lock only says that another build panicked; its own read fails, the data here is overwritten or dropped.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_is_the_fill_value() {
+        for (len, fill) in
+            [(0, &[1, 2][..]), (1, &[7, 7]), (9, &[1, 2, 3]), (12_345, &[1, 2, 3, 4, 5]), (3, &[9; 20_000])]
+        {
+            let mut bytes = vec![0; len * fill.len()];
+            fill_with(&mut bytes, fill);
+            assert!(bytes.chunks_exact(fill.len()).all(|item| item == fill), "{len}");
+        }
+        fill_with(&mut [], &[]);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Bottom up: `json` and `splice` read and change texts; `data_type`, `fill`, `codecs` and `array` understand one
 //! array; `v2` turns documents of Zarr v2 into those of v3; `layout`, `select` and `chunking` settle what the user
-//! wants; `consolidated` and `project` write the documents of the view, `copy` those of a copy.
+//! wants; `consolidated` and `project` write the documents of the view, `copy` those of a copy. `stored` tells whether two
+//! documents mean the same chunk files.
 
 pub mod array;
 mod chunking;
@@ -22,10 +23,12 @@ mod settled;
 pub mod show;
 pub mod size;
 pub mod splice;
+pub mod stored;
 mod types;
 pub mod v2;
 
 pub use array::{ArrayNode, Readable, Strings};
+pub use copy::update::{Asked, Came, CopyUpdate, Origin, Paths, project_update};
 pub use copy::{CopyProjection, project_copy};
 pub use hierarchy::{Document, Hierarchy, NodeDocs};
 pub use layout::{Layout, LayoutError};

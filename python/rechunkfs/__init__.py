@@ -8,7 +8,7 @@
 The package runs the command `rechunkfs`, which comes with it. What the command refuses is an exception with its words.
 """
 
-from ._copies import materialize, plan, verify
+from ._copies import materialize, plan, plan_update, verify
 from ._errors import DifferencesFound, Incomplete, RechunkError, RechunkWarning, UsageError
 from ._looks import inspect, preview, status
 from ._mount import Mount, mount
@@ -16,6 +16,7 @@ from ._results import (
     ArrayComparison,
     ArrayCost,
     ArrayPlan,
+    ArrayUpdate,
     CheaperCodecs,
     Comparison,
     Copy,
@@ -31,6 +32,7 @@ from ._results import (
     SourceArray,
     Status,
     Suggestion,
+    UpdatePlan,
     ViewArray,
     ViewError,
     ViewStatus,
@@ -40,6 +42,7 @@ __all__ = [
     "ArrayComparison",
     "ArrayCost",
     "ArrayPlan",
+    "ArrayUpdate",
     "CheaperCodecs",
     "Comparison",
     "Copy",
@@ -60,6 +63,7 @@ __all__ = [
     "SourceArray",
     "Status",
     "Suggestion",
+    "UpdatePlan",
     "UsageError",
     "ViewArray",
     "ViewError",
@@ -68,6 +72,7 @@ __all__ = [
     "materialize",
     "mount",
     "plan",
+    "plan_update",
     "preview",
     "status",
     "verify",

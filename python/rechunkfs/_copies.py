@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ._arguments import Codecs, Globs, Lengths, Size, Store, codecs as codec_words, layout, options, store
 from ._bar import Show, shown
 from ._command import Finished, run
-from ._results import Comparison, Copy, Plan, build
+from ._results import Comparison, Copy, Plan, UpdatePlan, build
 
 
 def materialize(
@@ -65,7 +67,6 @@ def plan(
     exclude: Globs = (),
     codecs: Codecs | None = None,
     resume: bool = False,
-    update: bool = False,
     overwrite: bool = False,
     memory: Size | None = None,
     threads: int | None = None,
@@ -74,9 +75,35 @@ def plan(
     """What `materialize` would take, by a sample of two seconds. Nothing is written."""
     arguments = _arguments(
         source, target, layout(along, chunks, chunk_size, shards, array, exclude), codecs, memory, threads, temp,
-        resume=resume, update=update, overwrite=overwrite, dry_run=True,
+        resume=resume, overwrite=overwrite, dry_run=True,
     )  # fmt: skip
     return build(Plan, run(arguments).checked())
+
+
+def plan_update(
+    source: Store,
+    target: Store,
+    *,
+    along: str | None = None,
+    chunks: Lengths | None = None,
+    chunk_size: Size | None = None,
+    shards: Lengths | None = None,
+    array: Globs = (),
+    exclude: Globs = (),
+    codecs: Codecs | None = None,
+    memory: Size | None = None,
+    threads: int | None = None,
+    temp: Store | None = None,
+) -> UpdatePlan:
+    """What `materialize` with `update=True` would do. Nothing is written."""
+    arguments = _arguments(
+        source, target, layout(along, chunks, chunk_size, shards, array, exclude), codecs, memory, threads, temp,
+        update=True, dry_run=True,
+    )  # fmt: skip
+    answer = run(arguments).checked()
+    if answer["created"]:
+        return replace(build(UpdatePlan, {**answer, "arrays": ()}), copy=build(Plan, answer), json=answer)
+    return build(UpdatePlan, answer)
 
 
 def verify(

@@ -199,6 +199,35 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class ArrayUpdate:
+    """What has changed of an array, and what that touches. `state` is "new", "compared", "changed" or "same"; bytes are decoded ones."""
+
+    path: str
+    state: str
+    source_chunks: int
+    changed_source_chunks: int
+    chunks: int
+    touched_chunks: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """What an update would do. Where there is no copy yet it makes one, and `copy` says what that takes."""
+
+    source: str
+    target: str
+    copy: Plan | None
+    arrays: tuple[ArrayUpdate, ...]
+    #: Decoded, of all that is made again.
+    bytes: int
+    #: Layouts that an epoch more would touch less of.
+    appends: tuple[str, ...]
+    memory_bytes: int
+    json: _Json = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Copy:
     """What a copy did. `incomplete` is where it lies if something had to be left out (`failures`)."""
 

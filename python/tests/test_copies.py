@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,24 @@ def test_a_copy_is_planned_made_and_compared(epochs, values, tmp_path):
     with pytest.raises(rechunkfs.RechunkError, match="exists already"):
         rechunkfs.materialize(epochs, target, **layout)
     assert rechunkfs.materialize(epochs, target, **layout, overwrite=True, shards=["object=150"]).files > 0
+
+
+def test_a_copy_is_brought_up_to_date(epochs, tmp_path):
+    source, target = tmp_path / "growing.zarr", tmp_path / "copy.zarr"
+    shutil.copytree(epochs, source)
+    layout = {"chunks": {"object": 50, "epoch": 20}}
+    made = rechunkfs.plan_update(source, target, **layout)
+    assert (made.copy and made.copy.files, made.arrays) == (24, ())
+    assert rechunkfs.materialize(source, target, **layout, update=True).changed is True
+    assert rechunkfs.materialize(source, target, **layout, update=True).changed is False
+    zarr.open_group(source)["lightcurves"][:, 33] = -1
+    plan = rechunkfs.plan_update(source, target, **layout)
+    (array,) = [array for array in plan.arrays if array.path == "lightcurves"]
+    assert (plan.copy, array.state, array.changed_source_chunks, array.touched_chunks) == (None, "changed", 1, 8)
+    assert not (zarr.open_group(target, mode="r")["lightcurves"][:, 33] == -1).any(), "a plan writes nothing"
+    copy = rechunkfs.materialize(source, target, **layout, update=True, verify=True)
+    assert (copy.changed, copy.verified) == (True, True)
+    assert (zarr.open_group(target, mode="r")["lightcurves"][:, 33] == -1).all()
 
 
 def test_a_difference_is_an_exception_that_says_where(epochs, tmp_path):

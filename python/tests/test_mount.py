@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,17 @@ def test_a_block_has_the_view_and_then_it_is_gone(epochs, values, tmp_path):
         assert xr.open_zarr(path).identical(xr.open_zarr(epochs, consolidated=False))
         assert mounts_below(tmp_path)
     assert not mounts_below(tmp_path) and not children()
+
+
+def test_a_view_follows_its_source(epochs, tmp_path):
+    source = tmp_path / "growing.zarr"
+    shutil.copytree(epochs, source)
+    with rechunkfs.mount(source, chunks=BY_OBJECT, refresh=0) as path, rechunkfs.mount(source, chunks=BY_OBJECT, refresh="never") as still:
+        before = read(path, 3)
+        assert read(still, 3).tobytes() == before.tobytes()
+        zarr.open_group(source)["lightcurves"][:, 33] = -1
+        assert read(path, 3)[33] == -1
+        assert read(still, 3).tobytes() == before.tobytes()
 
 
 def test_a_mount_says_what_it_shows(epochs):

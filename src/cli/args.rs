@@ -157,6 +157,10 @@ pub(crate) struct MaterializeArgs {
     /// Replace the store at TARGET, once the copy is complete; an unfinished copy at once
     #[arg(long, help_heading = "Copy")]
     pub(crate) overwrite: bool,
+    /// Bring the copy at TARGET up to date with SOURCE, in its own layout: what has changed is done again, while it is read.
+    /// Make it where there is none
+    #[arg(long, help_heading = "Copy", conflicts_with = "overwrite")]
+    pub(crate) update: bool,
     /// Leave out the chunks that draw on source chunks which cannot be read; the exit code is 1 all the same
     #[arg(long, help_heading = "Copy")]
     pub(crate) keep_going: bool,

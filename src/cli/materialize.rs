@@ -8,17 +8,17 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use rechunkfs::fuse::signals::{self, Signals};
-use rechunkfs::materialize::{self, Comparison, CopyError, Forecast, Options, Outcome, Progress};
+use rechunkfs::materialize::{self, Comparison, CopyError, Options, Outcome, Progress};
 use rechunkfs::mounts::is_within;
 use rechunkfs::source::{CounterValues, Counters, hierarchy};
 use rechunkfs::zarr;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cache_dir::resolve;
 use super::config::CopyConfig;
 use super::meter::Meter;
 use super::report::ViewReport;
-use super::{FAILED, INCOMPLETE, forecast, logging, output, report, stop, verify};
+use super::{FAILED, INCOMPLETE, forecast, logging, output, report, stop, update, verify};
 
 /// From this size on, two seconds of sampling are little against the copy.
 const SAMPLED_BYTES: u64 = 20_000_000_000;
@@ -31,15 +31,6 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     if config.until_eof {
         signals::terminate_at_eof();
     }
-    let source = hierarchy::read(&config.source)?;
-    let projection = zarr::project_copy(&source, &config.layout, &config.codecs)?;
-    if !config.log.quiet {
-        projection.projection.warnings.iter().chain(&projection.notices).for_each(|text| output::warning(text));
-    }
-    let shown = ViewReport::new(&projection.projection);
-    if !config.json && !config.log.quiet {
-        output::text(&shown.text());
-    }
     let options = Options {
         source: config.source.clone(),
         target: config.target.clone(),
@@ -48,11 +39,32 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         temp: config.temp.as_deref().map(|temp| temp_folder(temp, &config.source)).transpose()?,
         resume: config.resume,
         overwrite: config.overwrite,
-        keep_going: config.keep_going,
+        // Whatever can be done is done before the next time.
+        keep_going: config.keep_going || config.update,
         verify: config.verify,
+        lives: false,
+        words: materialize::Words { layout: config.layout.words(), codecs: config.codecs.join(" ") },
         max_tile_bytes: None,
         always_spool: false,
     };
+    if let Some(temp) = options.temp.as_ref().filter(|_| !config.dry_run) {
+        std::fs::create_dir_all(temp).with_context(|| format!("--temp {}: cannot create it", temp.display()))?;
+    }
+    if config.update && materialize::is_there(&config.target) {
+        return update::run(config, &options, &signals);
+    }
+    let source = hierarchy::read(&config.source)?;
+    let projection = zarr::project_copy(&source, &config.layout, &config.codecs)?;
+    if !config.log.quiet {
+        projection.projection.warnings.iter().chain(&projection.notices).for_each(|text| output::warning(text));
+    }
+    if config.update && !config.log.quiet {
+        projection.appends.iter().for_each(|text| output::warning(text));
+    }
+    let shown = ViewReport::new(&projection.projection);
+    if !config.json && !config.log.quiet {
+        output::text(&shown.text());
+    }
     let bytes: u64 = projection.copied.iter().map(|copied| decoded_bytes(&copied.array.source)).sum();
     let forecast = materialize::forecast(&projection, &options, config.dry_run || bytes >= SAMPLED_BYTES)?;
     if !config.log.quiet {
@@ -60,7 +72,7 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     }
     if config.dry_run {
         if config.json {
-            output::json("materialize", forecast::json(&forecast, config));
+            output::json("materialize", with_update(forecast::json(&forecast, config), config, &projection.appends));
         } else {
             output::text(&format!("{}nothing was written (--dry-run)\n", forecast::text(&forecast, config)));
         }
@@ -68,9 +80,6 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     }
     if !config.json && !config.log.quiet {
         output::text(&forecast::text(&forecast, config));
-    }
-    if let Some(temp) = &options.temp {
-        std::fs::create_dir_all(temp).with_context(|| format!("--temp {}: cannot create it", temp.display()))?;
     }
     let progress = Arc::new(Progress::default());
     let counters = Arc::new(Counters::default());
@@ -80,10 +89,18 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         INCOMPLETE
     })?;
     let meter = Meter::start(Arc::clone(&progress), Arc::clone(&counters), config.json, config.log.quiet);
-    let outcome = materialize::copy(&source, projection, &options, &progress, &counters);
+    let appends = projection.appends.clone();
+    let outcome = if config.update {
+        materialize::create(&source, &projection, &options, &progress, &counters)
+    } else {
+        materialize::copy(&source, projection, &options, &progress, &counters)
+    };
     drop(meter);
     match outcome {
-        Ok(outcome) => Ok(finished(config, &forecast, &outcome, &progress, counters.values(), began)),
+        Ok(outcome) => {
+            let planned = with_update(forecast::json(&forecast, config), config, &appends);
+            Ok(finished(config, planned, &outcome, &progress, counters.values(), began))
+        }
         Err(error @ CopyError::Stopped) => {
             incomplete(&error.to_string());
             Ok(ExitCode::from(INCOMPLETE))
@@ -127,11 +144,21 @@ fn decoded_bytes(source: &zarr::SourceArray) -> u64 {
     source.shape.iter().fold(source.item_bytes as u64, |bytes, &len| bytes.saturating_mul(len))
 }
 
+/// Says of a copy that is to be brought up to date that it is made.
+fn with_update(mut result: Value, config: &CopyConfig, appends: &[String]) -> Value {
+    result["update"] = config.update.into();
+    if config.update {
+        result["created"] = true.into();
+        result["appends"] = json!(appends);
+    }
+    result
+}
+
 /// Says why the copy is not complete, and how it goes on.
-fn incomplete(why: &str) {
+pub(super) fn incomplete(why: &str) {
     // A person goes on with it, not the program that held our stdin.
     let mut words: Vec<String> = std::env::args().filter(|word| word != "--until-eof").collect();
-    if !words.iter().any(|word| word == "--resume") {
+    if !words.iter().any(|word| word == "--resume" || word == "--update") {
         words.push("--resume".to_owned());
     }
     let command: Vec<String> = words.iter().map(|word| super::mount::quoted(word.as_ref())).collect();
@@ -140,7 +167,7 @@ fn incomplete(why: &str) {
 
 fn finished(
     config: &CopyConfig,
-    forecast: &Forecast,
+    planned: Value,
     outcome: &Outcome,
     progress: &Progress,
     counters: CounterValues,
@@ -153,7 +180,8 @@ fn finished(
     let (written, files) = (progress.written_bytes.load(Relaxed), progress.files.load(Relaxed));
     let peak = report::peak_rss_bytes();
     if config.json {
-        let mut result = forecast::json(forecast, config);
+        let mut result = planned;
+        result["changed"] = outcome.incomplete.is_none().into();
         result["seconds"] = json!((seconds * 1e3).round() / 1e3);
         result["bytes"] = total.into();
         result["written_bytes"] = written.into();

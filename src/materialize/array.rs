@@ -1,9 +1,11 @@
 //! One rechunked array of a copy: its source, its target files, and the units in which these are made.
 
 use super::CopyError;
+use super::done::Done;
 use super::encode::Encoder;
+use super::{known, look};
 use crate::geometry::{Pieces, Region, n_elems, ravel, unravel};
-use crate::source::{ArrayReader, Counters, SourceError, Stamp, Stamps};
+use crate::source::{ArrayReader, Counters, FileState, SourceError, Stamp, Stamps};
 use crate::zarr::{ChunkEncoding, CopiedArray, SourceArray, VirtualArray};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +26,12 @@ pub(super) struct ArrayCopy {
     /// Target files along each axis.
     pub(super) file_grid: Vec<u64>,
     pub(super) stamps: Stamps,
+    /// Its files are written beside the copy, from where they go to their places.
+    pub(super) is_staged: bool,
+    /// They are written down, so that they must tell any two states apart.
+    is_written_down: bool,
+    /// Source files changed in the future, as it seems: their stamps do not tell any two states apart.
+    unsure: Mutex<Done>,
     /// Stamps that no commit has yet.
     fresh: Mutex<Vec<(u64, u64)>>,
 }
@@ -49,6 +57,9 @@ impl ArrayCopy {
             file_shape,
             file_grid,
             stamps: Stamps::default(),
+            is_staged: false,
+            is_written_down: true,
+            unsure: Mutex::default(),
             fresh: Mutex::default(),
             copied,
         })
@@ -65,7 +76,8 @@ impl ArrayCopy {
         let order = (0..array.chunk_shape.len()).collect();
         let encoding = ChunkEncoding { order, bytes_to_bytes: Vec::new() };
         let copied = CopiedArray { key_encoding: array.source.key_encoding, array, encoding };
-        Ok(ArrayCopy { unit_scratch_bytes: Some(unit_scratch_bytes), ..Self::new(root, copied, counters)? })
+        let array = Self::new(root, copied, counters)?;
+        Ok(ArrayCopy { unit_scratch_bytes: Some(unit_scratch_bytes), is_written_down: false, ..array })
     }
 
     /// Memory that `threads` take for what becomes of units, besides the units.
@@ -146,15 +158,46 @@ impl ArrayCopy {
         self.copied.key_encoding.key(&unravel(file, &self.file_grid))
     }
 
+    /// What target file `file` is called where it is written: beside the copy it needs no folders.
+    pub(super) fn written_name(&self, file: u64) -> String {
+        if self.is_staged { file.to_string() } else { self.key(file) }
+    }
+
     /// The stamp of a source file in the state of the source that is copied.
     pub(super) fn stamp_of(&self, file: &[u64]) -> Result<Stamp, SourceError> {
         let at = ravel(file, self.reader.file_grid());
         if let Some(stamp) = self.stamps.get(at) {
             return Ok(stamp);
         }
-        let stamp = self.stamps.settle(at, self.reader.state(file)?.stamp);
+        let is_settling = |state: &FileState| self.is_written_down && state.is_settling();
+        let found = look::settled(|| self.reader.state(file), is_settling)?;
+        if is_settling(&found) {
+            return Err(self.changed(file));
+        }
+        let stamp = self.settle(at, &found);
         lock(&self.fresh).push((at, stamp.to_raw()));
         Ok(stamp)
+    }
+
+    /// Puts on record in which state a source file is found, unless there is one already; returns the one on record.
+    pub(super) fn settle(&self, file: u64, state: &FileState) -> Stamp {
+        if state.is_young() {
+            lock(&self.unsure).insert(file);
+        }
+        self.stamps.settle(file, state.stamp)
+    }
+
+    /// The stamp by which an update is to know the state of a source file that was copied; `known::UNKNOWN` where none does.
+    pub(super) fn lasting_stamp(&self, file: u64) -> u64 {
+        match self.stamps.get(file) {
+            Some(stamp) if !lock(&self.unsure).has(file) => stamp.to_raw(),
+            _ => known::UNKNOWN,
+        }
+    }
+
+    /// The error for a source file that is no longer what it was.
+    pub(super) fn changed(&self, file: &[u64]) -> SourceError {
+        SourceError::Changed { array: self.path().to_owned(), key: self.reader.key(file) }
     }
 
     /// Whether any source file exists on which `region` (within the array) draws.
@@ -174,11 +217,13 @@ impl ArrayCopy {
 
     /// Source files whose state is no longer the one that was copied: the key of the first.
     pub(super) fn first_changed(&self, stamps: &[(u64, Stamp)]) -> Result<Option<String>, SourceError> {
-        for &(file, stamp) in stamps {
-            let file = unravel(file, self.reader.file_grid());
-            if self.reader.state(&file)?.stamp != stamp {
+        for &(at, stamp) in stamps {
+            let file = unravel(at, self.reader.file_grid());
+            let found = self.reader.state(&file)?;
+            if found.stamp != stamp {
                 return Ok(Some(self.reader.key(&file)));
             }
+            self.settle(at, &found);
         }
         Ok(None)
     }

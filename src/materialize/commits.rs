@@ -3,10 +3,12 @@
 use super::CopyError;
 use super::array::ArrayCopy;
 use super::journal::{ArrayCommit, Commit, Journal, Spool, runs};
+use super::place::Place;
+use super::progress::Progress;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A crash costs at most what was done in this time, or this many bytes, and in the commit under way. Short copies are
@@ -17,10 +19,21 @@ const EVERY_BYTES: u64 = 256 << 20;
 /// How soon a commit thread sees that there is nothing more to come.
 const GLANCE: Duration = Duration::from_millis(50);
 
+/// What has become of a target file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Became {
+    /// It is written: so many bytes.
+    Written(u64),
+    /// All of it is fill value, so that there is none.
+    Nothing,
+    /// The one that is in its place is as it is to be.
+    AsItWas,
+}
+
 /// What is written and not yet in the journal.
 #[derive(Debug, Default)]
 struct Pending {
-    files: BTreeMap<u32, Vec<u64>>,
+    files: BTreeMap<u32, Vec<(u64, Became)>>,
     bands: BTreeMap<u32, Vec<u64>>,
     spools: BTreeMap<u32, Spool>,
     passed: Vec<(String, u64)>,
@@ -29,22 +42,39 @@ struct Pending {
 }
 
 /// Collects what is written, and commits it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Commits {
     pending: Mutex<Pending>,
     wake: Condvar,
     /// Folders on the file systems that are written to.
     folders: Vec<PathBuf>,
+    /// Where files go once they are on disk, if they do not stay where they are written.
+    place: Option<Arc<Place>>,
+    /// One commit at a time.
+    turn: Mutex<()>,
+    /// Files that could not be made, by array.
+    left_out: Mutex<BTreeMap<u32, Vec<u64>>>,
 }
 
 impl Commits {
-    pub(super) fn new(folders: Vec<PathBuf>) -> Self {
-        Commits { pending: Mutex::default(), wake: Condvar::new(), folders }
+    pub(super) fn new(folders: Vec<PathBuf>, place: Option<Arc<Place>>) -> Self {
+        Commits { folders, place, ..Commits::default() }
     }
 
-    /// Target file `file` of an array is written, or need not be.
-    pub(super) fn file(&self, array: u32, file: u64, bytes: u64) {
-        self.note(bytes, |pending| pending.files.entry(array).or_default().push(file));
+    /// Target file `file` of an array is made.
+    pub(super) fn file(&self, array: u32, file: u64, became: Became) {
+        let bytes = if let Became::Written(bytes) = became { bytes } else { 0 };
+        self.note(bytes, |pending| pending.files.entry(array).or_default().push((file, became)));
+    }
+
+    /// Target file `file` of an array cannot be made.
+    pub(super) fn left_out(&self, array: u32, file: u64) {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).entry(array).or_default().push(file);
+    }
+
+    /// Files of an array that could not be made.
+    pub(super) fn take_left_out(&self, array: u32) -> Vec<u64> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).remove(&array).unwrap_or_default()
     }
 
     /// A file was copied as it is.
@@ -71,8 +101,37 @@ impl Commits {
         }
     }
 
+    /// Commits what is noted while `work` is under way, and the rest when it has ended: also of work that was stopped, what
+    /// is done is kept, but its own error is the one to tell.
+    pub(super) fn during<T>(
+        &self,
+        journal: &Mutex<Journal>,
+        arrays: &[ArrayCopy],
+        progress: &Progress,
+        work: impl FnOnce() -> Result<T, CopyError>,
+    ) -> Result<T, CopyError> {
+        let done = std::thread::scope(|scope| {
+            let committing = scope.spawn(|| {
+                let result = self.run(journal, arrays);
+                if result.is_err() {
+                    // The copy ends where its progress cannot be kept.
+                    progress.stop();
+                }
+                result
+            });
+            let done = work();
+            self.end();
+            let committed = committing.join().unwrap_or(Ok(()));
+            committed.and(done)
+        });
+        let committed = self.commit(journal, arrays);
+        let done = done?;
+        committed?;
+        Ok(done)
+    }
+
     /// Commits until [`Self::end`]; what is noted after the last commit is left to [`Self::commit`].
-    pub(super) fn run(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
+    fn run(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
         let start = Instant::now();
         loop {
             let began = Instant::now();
@@ -91,13 +150,14 @@ impl Commits {
     }
 
     /// Lets [`Self::run`] end.
-    pub(super) fn end(&self) {
+    fn end(&self) {
         self.lock().is_over = true;
         self.wake.notify_all();
     }
 
-    /// Makes what is noted last, and names it in the journal.
+    /// Makes what is noted last, puts it in its place, and names it in the journal.
     pub(super) fn commit(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Pending { files, bands, spools, passed, .. } = {
             let mut pending = self.lock();
             let is_over = pending.is_over;
@@ -114,9 +174,9 @@ impl Commits {
         let entry = |commit: &mut Commit, at: u32, set: &dyn Fn(&mut ArrayCommit)| {
             set(commit.arrays.entry(at).or_default());
         };
-        for (at, files) in files {
-            let files = runs(files);
-            entry(&mut commit, at, &|array| array.files = files.clone());
+        for (at, files) in &files {
+            let files = runs(files.iter().map(|(file, _)| *file).collect());
+            entry(&mut commit, *at, &|array| array.files = files.clone());
         }
         for (at, bands) in bands {
             let bands = runs(bands);
@@ -129,8 +189,13 @@ impl Commits {
             return Ok(());
         }
         // One call for many files, and their directories' entries too.
-        for folder in &self.folders {
-            sync_file_system(folder)?;
+        let sync = || self.folders.iter().try_for_each(|folder| sync_file_system(folder));
+        sync()?;
+        if let Some(place) = &self.place {
+            for (at, files) in &files {
+                place.settle(*at, &arrays[*at as usize], files)?;
+            }
+            sync()?;
         }
         journal.lock().unwrap_or_else(PoisonError::into_inner).append(&commit)
     }

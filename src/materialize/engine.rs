@@ -172,7 +172,11 @@ fn step(
         let Some(ticket) = wait_for(memory, bytes, work.progress) else { return Err(CopyError::Stopped) };
         (job, ticket)
     };
-    let present = work.pool.install(|| work.array.is_any_present(&job.share.coverage))?;
+    let present = match work.pool.install(|| work.array.is_any_present(&job.share.coverage)) {
+        // Reading it says what is wrong.
+        Err(_) if work.keep_going => true,
+        present => present?,
+    };
     let mut buffer = ticket.buffer(if present { job.bytes } else { 0 });
     let mut failed = Vec::new();
     if present {

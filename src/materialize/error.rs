@@ -19,6 +19,14 @@ pub enum CopyError {
     Changed {
         /// Array and key, or file, or document.
         what: String,
+        /// As the source has it, if it is a source chunk.
+        error: Option<Arc<SourceError>>,
+    },
+    /// The source does not hold still for as long as it takes to copy something of it.
+    #[error("{what} changed again each time it was copied")]
+    Restless {
+        /// Array and key, or file.
+        what: String,
     },
     /// The operating system refused.
     #[error("{}: cannot {action}: {error}", path.display())]
@@ -31,7 +39,7 @@ pub enum CopyError {
         error: Arc<io::Error>,
     },
     /// The disk or the quota is used up.
-    #[error("{}: {error}: make room and go on with --resume", path.display())]
+    #[error("{}: {error}: make room, and then go on", path.display())]
     Full {
         /// What could not be written.
         path: PathBuf,
@@ -116,7 +124,7 @@ pub enum CopyError {
 impl CopyError {
     /// Going on later makes sense.
     pub fn is_resumable(&self) -> bool {
-        matches!(self, CopyError::Stopped | CopyError::Full { .. })
+        matches!(self, CopyError::Stopped | CopyError::Full { .. } | CopyError::Restless { .. })
     }
 
     /// A failure of the file system at `path`.
@@ -132,11 +140,27 @@ impl CopyError {
 
     /// A failure to read the source.
     pub(super) fn source(error: Arc<SourceError>) -> Self {
-        match &*error {
-            SourceError::Changed { array, key } => {
-                CopyError::Changed { what: format!("array '{array}', chunk file {key}") }
-            }
-            _ => CopyError::Source(error),
+        let changed = match &*error {
+            SourceError::Changed { array, key } => Some(format!("array '{array}', chunk file {key}")),
+            _ => None,
+        };
+        match changed {
+            Some(what) => CopyError::Changed { what, error: Some(error) },
+            None => CopyError::Source(error),
+        }
+    }
+
+    /// Something of the source, other than a chunk of it that is read, has changed.
+    pub(super) fn changed(what: impl Into<String>) -> Self {
+        CopyError::Changed { what: what.into(), error: None }
+    }
+
+    /// The source chunk that cannot be read, or is no longer what it was, if that is it.
+    pub(super) fn unread(&self) -> Option<Arc<SourceError>> {
+        match self {
+            CopyError::Source(error) => Some(Arc::clone(error)),
+            CopyError::Changed { error, .. } => error.clone(),
+            _ => None,
         }
     }
 }

@@ -81,6 +81,7 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
         temp: Some(Path::new("")),
         probe: false,
         always_spool: options.always_spool,
+        besides_bytes: 0,
     };
     let mut arrays = Vec::new();
     let mut largest: Option<(u64, ArrayCopy, ArrayPlan)> = None;

@@ -6,14 +6,15 @@
 
 use super::CopyError;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Goes up when an unfinished copy of an earlier version cannot be resumed.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a copy is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,10 @@ pub(super) struct Header {
     pub(super) source_documents: BTreeMap<String, String>,
     /// The copy's: layout and codecs stand in them.
     pub(super) documents: BTreeMap<String, String>,
+    /// Of a copy that is brought up to date: arrays that are made as a whole, beside it.
+    pub(super) fresh: BTreeSet<String>,
+    /// Another number for each journal.
+    pub(super) run: u64,
 }
 
 impl Header {
@@ -31,8 +36,11 @@ impl Header {
         source: &Path,
         source_documents: BTreeMap<String, String>,
         documents: BTreeMap<String, String>,
+        fresh: BTreeSet<String>,
     ) -> Self {
-        Header { format: FORMAT, source: source.to_owned(), source_documents, documents }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let run = now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_right(20);
+        Header { format: FORMAT, source: source.to_owned(), source_documents, documents, fresh, run }
     }
 
     /// In what `self`, on disk, differs from `wanted`.
@@ -43,7 +51,7 @@ impl Header {
             Some(format!("it is of another source, {}", self.source.display()))
         } else if self.source_documents != wanted.source_documents {
             Some("the source's metadata has changed since".to_owned())
-        } else if self.documents != wanted.documents {
+        } else if (&self.documents, &self.fresh) != (&wanted.documents, &wanted.fresh) {
             Some("layout or codecs differ from those that it was begun with".to_owned())
         } else {
             None
@@ -62,6 +70,12 @@ pub(super) struct Commit {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ArrayCommit {
+    /// Target files and bands that earlier commits name and that are to be made again, for the source has changed: first and
+    /// number. They come before what is named here.
+    #[serde(default)]
+    pub(super) files_again: Vec<(u64, u64)>,
+    #[serde(default)]
+    pub(super) bands_again: Vec<(u64, u64)>,
     /// Target files that are there, or need not be: first and number.
     pub(super) files: Vec<(u64, u64)>,
     /// Stamps of the source files looked at.
@@ -116,6 +130,8 @@ pub(super) fn runs(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
 pub(super) struct Journal {
     file: File,
     path: PathBuf,
+    /// The number of this journal.
+    pub(super) run: u64,
 }
 
 impl Journal {
@@ -126,6 +142,7 @@ impl Journal {
         let mut journal = Journal {
             file: File::create(&fresh).map_err(|error| CopyError::io(&fresh, "create it", error))?,
             path: fresh.clone(),
+            run: header.run,
         };
         journal.append_record(header)?;
         std::fs::rename(&fresh, path).map_err(|error| CopyError::io(path, "create it", error))?;
@@ -155,7 +172,7 @@ impl Journal {
         }
         file.set_len(sound as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        Ok((Journal { file, path: path.to_owned() }, commits))
+        Ok((Journal { file, path: path.to_owned(), run: header.run }, commits))
     }
 
     /// Appends a commit, for good.
@@ -207,7 +224,7 @@ mod tests {
 
     fn header(layout: &str) -> Header {
         let documents = BTreeMap::from([(String::new(), layout.to_owned())]);
-        Header::new(Path::new("/source"), BTreeMap::new(), documents)
+        Header::new(Path::new("/source"), BTreeMap::new(), documents, BTreeSet::new())
     }
 
     fn commit(first: u64) -> Commit {

@@ -112,6 +112,8 @@ pub(super) struct Means<'a> {
     pub(super) probe: bool,
     /// Use one wherever one might be of use: for tests.
     pub(super) always_spool: bool,
+    /// What else takes memory while the array is made.
+    pub(super) besides_bytes: u64,
 }
 
 impl ArrayPlan {
@@ -123,7 +125,9 @@ impl ArrayPlan {
         let group_bytes = synthesis::most_scratch_bytes(source::leaf_bytes(source), source::most_scratch_bytes(source));
         let encode_bytes = array.unit_scratch_bytes(threads);
         let scratch_bytes = group_bytes.saturating_mul(threads).min((means.memory_bytes / 4).max(group_bytes));
-        let fixed_bytes = BASE_BYTES.saturating_add(scratch_bytes).saturating_add(encode_bytes);
+        let fixed_bytes = [scratch_bytes, encode_bytes, means.besides_bytes]
+            .iter()
+            .fold(BASE_BYTES, |sum, more| sum.saturating_add(*more));
         let bytes_per_tile_byte = if array.is_sharded() { 2 } else { 1 };
         let least_bytes = array.chunk_bytes().saturating_mul(bytes_per_tile_byte);
         let left_bytes = means.memory_bytes.saturating_sub(fixed_bytes);

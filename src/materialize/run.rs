@@ -3,38 +3,25 @@
 use super::array::ArrayCopy;
 use super::commits::{Commits, sync_file_system};
 use super::done::Done;
-use super::engine::{self, Work};
-use super::files::Folder;
-use super::journal::{self, Commit, Header, Journal, Spool};
-use super::passed::{self, Passage};
-use super::plan::{ArrayPlan, Means};
+use super::earlier::{self, Earlier};
+use super::engine;
+use super::journal::{self, Commit, Header, Journal};
+use super::known::{self, PassedNotes};
+use super::making::{Making, Wanted};
+use super::passed::{self, Passage, Passing};
 use super::progress::Progress;
-use super::shards::Shards;
+use super::record;
 use super::site::{self, Claimed, Permission, Site};
-use super::spool::{Filling, SpoolFile};
-use super::strings::{self, StringsCopy};
 use super::verify::{Comparison, VerifyOptions, verify_but};
-use super::write::Writer;
 use super::{CopyError, Options, Outcome};
-use crate::source::{Counters, SourceError, Stamp, hierarchy};
-use crate::synthesis::{FromSource, Leaves};
+use crate::source::{Counters, SourceError, hierarchy};
 use crate::zarr::hierarchy::{DOCUMENT, Hierarchy, NodeDocs};
-use crate::zarr::{CopyProjection, Projection};
-use rayon::prelude::*;
-use std::collections::{BTreeMap, HashSet};
+use crate::zarr::{Came, CopyProjection, Projection};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-
-/// What an earlier run has done.
-#[derive(Debug, Default)]
-struct Earlier {
-    files: BTreeMap<u32, Done>,
-    spools: BTreeMap<u32, Spool>,
-    bands: BTreeMap<u32, Done>,
-    passed: Vec<(String, u64)>,
-}
 
 /// Writes the copy of the store at `options.source`, which `hierarchy` and `projection` describe.
 ///
@@ -60,7 +47,7 @@ pub fn copy(
             .into_iter()
             .map(|copied| ArrayCopy::new(&options.source, copied, Arc::clone(counters)))
             .collect::<Result<Vec<_>, _>>()?;
-        let header = Header::new(&options.source, texts(hierarchy), projection.documents.clone());
+        let header = Header::new(&options.source, texts(hierarchy), projection.documents.clone(), BTreeSet::new());
         let (journal, commits) = if is_resumed {
             Journal::resume(&site.journal(), &header)?
         } else {
@@ -68,7 +55,7 @@ pub fn copy(
         };
         Ok((arrays, journal, commits))
     };
-    let (arrays, journal, earlier) = match prepare() {
+    let (arrays, mut journal, earlier) = match prepare() {
         Ok(prepared) => prepared,
         Err(error) => {
             if !is_resumed {
@@ -77,7 +64,7 @@ pub fn copy(
             return Err(error);
         }
     };
-    let earlier = recall(&arrays, earlier, options)?;
+    let earlier = earlier::recall(&arrays, earlier, &mut journal, options)?;
     let total = arrays.iter().map(ArrayCopy::array_bytes).sum();
     progress.total_bytes.store(total, std::sync::atomic::Ordering::Relaxed);
     let run = Run {
@@ -86,14 +73,21 @@ pub fn copy(
         options,
         progress,
         arrays: &arrays,
-        commits: Commits::new(folders(&site, options, &earlier)),
+        commits: Commits::new(folders(&site, options, &earlier), None),
         journal: Mutex::new(journal),
         site: &site,
         is_resumed,
         earlier: &earlier,
     };
     let failures = run.all()?;
-    let comparison = if options.verify { Some(run.verify(counters)?) } else { None };
+    let is_changed = |error: &&Arc<SourceError>| matches!(***error, SourceError::Changed { .. });
+    if let Some(changed) = failures.iter().find(is_changed).filter(|_| options.lives) {
+        return Err(CopyError::source(Arc::clone(changed)));
+    }
+    if failures.is_empty() {
+        run.write_records()?;
+    }
+    let comparison = if options.verify && failures.is_empty() { Some(run.verify(counters)?) } else { None };
     sync_file_system(&site.store())?;
     site::remove(&site.temp(options.temp.as_deref()))?;
     let mut failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
@@ -123,7 +117,7 @@ fn folders(site: &Site, options: &Options, earlier: &Earlier) -> Vec<PathBuf> {
 }
 
 /// The texts of a source's documents, by path.
-fn texts(hierarchy: &Hierarchy) -> BTreeMap<String, String> {
+pub(super) fn texts(hierarchy: &Hierarchy) -> BTreeMap<String, String> {
     let text = |docs: &NodeDocs| match docs {
         NodeDocs::V3(document) => document.text.clone(),
         NodeDocs::V2Array { array: document, attributes } | NodeDocs::V2Group { group: document, attributes } => {
@@ -131,50 +125,6 @@ fn texts(hierarchy: &Hierarchy) -> BTreeMap<String, String> {
         }
     };
     hierarchy.nodes.iter().map(|(path, docs)| (path.clone(), text(docs))).collect()
-}
-
-/// Takes over what an earlier run has committed, if the source is still what it was then.
-fn recall(arrays: &[ArrayCopy], commits: Vec<Commit>, options: &Options) -> Result<Earlier, CopyError> {
-    let mut earlier = Earlier::default();
-    for commit in commits {
-        for (at, done) in commit.arrays {
-            earlier.files.entry(at).or_default().extend(&done.files);
-            if let Some(spool) = done.spool {
-                // Whatever lies in the file by another plan is of no use.
-                earlier.bands.remove(&at);
-                earlier.spools.insert(at, spool);
-            }
-            earlier.bands.entry(at).or_default().extend(&done.bands);
-            let Some(array) = arrays.get(at as usize) else { continue };
-            for (file, stamp) in done.stamps {
-                array.stamps.settle(file, Stamp::from_raw(stamp).unwrap_or(Stamp::ABSENT));
-            }
-        }
-        earlier.passed.extend(commit.passed);
-    }
-    let changed = match first_changed(arrays)? {
-        None => passed::first_changed(&options.source, &earlier.passed),
-        changed => changed,
-    };
-    match changed {
-        Some(CopyError::Changed { what }) => {
-            let what = format!("{what} has changed in the source since");
-            Err(CopyError::CannotResume { partial: super::partial_of(&options.target), what })
-        }
-        _ => Ok(earlier),
-    }
-}
-
-/// The first source chunk file that is no longer what was copied.
-fn first_changed(arrays: &[ArrayCopy]) -> Result<Option<CopyError>, CopyError> {
-    for array in arrays {
-        let stamps = array.stamps.all();
-        let found: Result<Vec<_>, _> = stamps.par_chunks(1024).map(|stamps| array.first_changed(stamps)).collect();
-        if let Some(key) = found?.into_iter().flatten().next() {
-            return Ok(Some(CopyError::Changed { what: format!("array '{}', chunk file {key}", array.path()) }));
-        }
-    }
-    Ok(None)
 }
 
 struct Run<'a> {
@@ -194,124 +144,78 @@ impl Run<'_> {
     /// Everything up to the complete, but not yet published, store. Returns what could not be read.
     fn all(&self) -> Result<Vec<Arc<SourceError>>, CopyError> {
         let pool = engine::pool(self.options.threads)?;
-        let committer = |copying: &dyn Fn() -> Result<Vec<_>, CopyError>| {
-            std::thread::scope(|scope| {
-                let committing = scope.spawn(|| {
-                    let result = self.commits.run(&self.journal, self.arrays);
-                    if result.is_err() {
-                        // The copy ends where its progress cannot be kept.
-                        self.progress.stop();
-                    }
-                    result
-                });
-                let copied = copying();
-                self.commits.end();
-                let committed = committing.join().unwrap_or(Ok(()));
-                committed.and(copied)
-            })
-        };
-        let copied = committer(&|| self.data(&pool));
-        // Also of a copy that was stopped: what is done is kept. Its own error is the one to tell.
-        let committed = self.commits.commit(&self.journal, self.arrays);
-        let failures = copied?;
-        committed?;
-        self.check_unchanged(&pool)?;
+        let failures = self.commits.during(&self.journal, self.arrays, self.progress, || self.data(&pool))?;
+        if !self.options.lives {
+            self.check_unchanged(&pool)?;
+        }
         self.documents()?;
         Ok(failures)
+    }
+
+    fn passing(&self) -> Passing<'_> {
+        Passing { source: &self.options.source, projection: self.projection, documents: None }
     }
 
     /// Passed files, then array after array.
     fn data(&self, pool: &rayon::ThreadPool) -> Result<Vec<Arc<SourceError>>, CopyError> {
         let done: HashSet<String> = self.earlier.passed.iter().map(|(key, _)| key.clone()).collect();
-        let passage = Passage {
-            source: &self.options.source,
-            store: &self.site.store(),
-            projection: self.projection,
-            done: &done,
-            commits: &self.commits,
-            progress: self.progress,
-        };
+        let (store, temp) = (&self.site.store(), &self.site.temp(self.options.temp.as_deref()));
+        let (commits, progress) = (&self.commits, self.progress);
+        let passage = Passage { passing: self.passing(), store, done: &done, commits, progress };
         pool.install(|| passage.run())?;
-        let mut failures = Vec::new();
-        for (at, array) in self.arrays.iter().enumerate() {
-            failures.extend(self.array(at as u32, array, pool)?);
-        }
-        Ok(failures)
-    }
-
-    fn array(&self, at: u32, array: &ArrayCopy, pool: &rayon::ThreadPool) -> Result<Vec<Arc<SourceError>>, CopyError> {
+        let Options { keep_going, .. } = *self.options;
+        let is_resumed = self.is_resumed;
+        let making = Making { options: self.options, store, temp, commits, progress, pool, is_resumed, keep_going };
         let nothing = Done::default();
-        let done = self.earlier.files.get(&at).unwrap_or(&nothing);
-        self.count_resumed(array, done);
-        // With `/` between indices, the last of them is the name and the others are folders.
-        let is_sparse = array.copied.key_encoding.separator == '/' && array.file_grid.last() == Some(&1);
-        let folder = Folder::open(&self.site.store().join(array.path()), is_sparse)?;
-        let (commits, progress, keep_going) = (&self.commits, self.progress, self.options.keep_going);
-        if array.source().is_variable() {
-            let is_resumed = self.is_resumed;
-            let copy = StringsCopy { at, array, folder, done, is_resumed, commits, progress, keep_going };
-            return strings::copy(&copy, self.options.memory_bytes, pool);
-        }
-        let temp = self.site.temp(self.options.temp.as_deref());
-        let means = Means {
-            memory_bytes: self.options.memory_bytes,
-            threads: self.options.threads,
-            max_tile_bytes: self.options.max_tile_bytes,
-            few: false,
-            temp: Some(&temp),
-            probe: true,
-            always_spool: self.options.always_spool,
-        };
-        let begun = self.earlier.spools.get(&at);
-        let plan = ArrayPlan::new(array, at, means, begun)?;
-        let writer = Writer {
-            at,
-            array,
-            units: &plan.units,
-            folder,
-            done,
-            is_resumed: self.is_resumed,
-            commits: &self.commits,
-            progress: self.progress,
-            shards: Shards::new(array, &plan.units),
-        };
-        let sweep = |leaves: &dyn Leaves| {
-            engine::sweep(Work {
+        let mut failures = Vec::new();
+        for (at, array) in (0..).zip(self.arrays) {
+            failures.extend(making.array(Wanted {
+                at,
                 array,
-                plan: &plan,
-                leaves,
-                sink: &writer,
-                progress: self.progress,
-                pool,
-                keep_going: self.options.keep_going,
-            })
-        };
-        let Some(spool) = &plan.spool else {
-            let stamp_of = |file: &[u64]| array.stamp_of(file);
-            return sweep(&FromSource::new(&array.reader, &stamp_of));
-        };
-        let file = SpoolFile::open(array, &plan, spool.clone())?;
-        let bands = if plan.is_spool_begun { self.earlier.bands.get(&at) } else { None };
-        let bands = bands.unwrap_or(&nothing);
-        if !plan.is_spool_begun {
-            self.commits.spool(at, file.spool().clone());
+                done: self.earlier.files.get(&at).unwrap_or(&nothing),
+                only: None,
+                standing: None,
+                begun:
+                    self.earlier.spools.get(&at).map(|spool| (spool, self.earlier.bands.get(&at).unwrap_or(&nothing))),
+            })?);
         }
-        file.fill(Filling { at, done: bands, commits, progress, pool, keep_going })?;
-        let failures = sweep(&file)?;
-        drop(file);
-        site::remove(&spool.path)?;
         Ok(failures)
     }
 
-    fn count_resumed(&self, array: &ArrayCopy, done: &Done) {
-        let bytes = done.len().saturating_mul(array.file_bytes()).min(array.array_bytes());
-        Progress::add(&self.progress.done_bytes, bytes);
-        Progress::add(&self.progress.resumed_bytes, bytes);
+    /// Writes down of which state of the source the copy is, for when it is brought up to date.
+    fn write_records(&self) -> Result<(), CopyError> {
+        let (store, source) = (self.site.store(), &self.options.source);
+        for array in self.arrays {
+            let stamp = |file| array.lasting_stamp(file);
+            let path = store.join(array.path()).join(record::STAMPS);
+            let shape = array.source().shape.clone();
+            known::write_array(&path, array, source, (&[shape], None), stamp)?;
+        }
+        let Some(first) = self.arrays.first() else { return Ok(()) };
+        let mut notes = PassedNotes::default();
+        let Projection { array_paths, group_paths, arrays, .. } = self.projection;
+        // Documents are held against the source's themselves.
+        let is_document = |key: &str| {
+            let node = key.strip_suffix(DOCUMENT).map(|folder| folder.trim_end_matches('/'));
+            node.is_some_and(|node| array_paths.iter().chain(group_paths).any(|path| path == node))
+        };
+        let each = |commit: Commit| -> Option<()> {
+            let files = commit.passed.iter().filter(|(key, _)| !is_document(key));
+            files.for_each(|(key, stamp)| notes.file(key, passed::lasting_stamp(&self.options.source, key, *stamp)));
+            None
+        };
+        journal::search(&self.site.journal(), each)?;
+        for path in array_paths.iter().chain(group_paths) {
+            let is_cut = arrays.iter().any(|array| array.source.path == *path);
+            notes.node(path, if is_cut { Came::Cut } else { Came::Passed });
+        }
+        let path = store.join(first.path()).join(record::PASSED);
+        notes.write(&path, source, &self.options.words).map(drop)
     }
 
     /// A copy must be of one state of its source.
     fn check_unchanged(&self, pool: &rayon::ThreadPool) -> Result<(), CopyError> {
-        if let Some(changed) = pool.install(|| first_changed(self.arrays))? {
+        if let Some(changed) = pool.install(|| earlier::first_changed(self.arrays))? {
             return Err(changed);
         }
         let of_commit = |commit: Commit| passed::first_changed(&self.options.source, &commit.passed);
@@ -321,10 +225,8 @@ impl Run<'_> {
         let now = hierarchy::read(&self.options.source).map(|now| texts(&now)).unwrap_or_default();
         let then = texts(self.hierarchy);
         match then.iter().find(|(path, text)| now.get(*path) != Some(text)) {
-            Some((path, _)) => Err(CopyError::Changed { what: format!("the metadata of '{path}'") }),
-            None if now.len() != then.len() => {
-                Err(CopyError::Changed { what: "the hierarchy of the source".to_owned() })
-            }
+            Some((path, _)) => Err(CopyError::changed(format!("the metadata of '{path}'"))),
+            None if now.len() != then.len() => Err(CopyError::changed("the hierarchy of the source")),
             None => Ok(()),
         }
     }

@@ -48,12 +48,7 @@ impl Site {
     pub(super) fn claim(source: &Path, target: &Path, permission: Permission) -> Result<Claimed, CopyError> {
         let (parent, name) = resolve(target)?;
         let target = parent.join(&name);
-        let resolved = target.canonicalize().unwrap_or_else(|_| target.clone());
-        for (inner, outer) in [(&*resolved, source), (source, &*resolved)] {
-            if inner.starts_with(outer) {
-                return Err(CopyError::Nested { inner: inner.to_owned(), outer: outer.to_owned() });
-            }
-        }
+        check_apart(source, &target.canonicalize().unwrap_or_else(|_| target.clone()))?;
         let partial = partial_of(&target);
         if !partial.exists() {
             check_target(&target, permission.overwrite)?;
@@ -84,6 +79,27 @@ impl Site {
         Ok(Claimed::Site(site, resume))
     }
 
+    /// Takes the place of the copy at `target`, which is to be brought up to date from the source at `source` (canonical).
+    pub(super) fn claim_copy(source: &Path, target: &Path) -> Result<Site, CopyError> {
+        let target = target.canonicalize().map_err(|error| CopyError::io(target, "open it", error))?;
+        check_apart(source, &target)?;
+        check_target(&target, true)?;
+        let partial = partial_of(&target);
+        let site = Site { target, _lock: lock(&partial)?, partial };
+        if site.journal().exists() && !site.is_published() {
+            return Err(CopyError::Unfinished(site.partial));
+        }
+        if !site.update_journal().exists() {
+            site.clear()?;
+        }
+        Ok(site)
+    }
+
+    /// The copy, resolved.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// The store that comes into being.
     pub(super) fn store(&self) -> PathBuf {
         self.partial.join("store")
@@ -91,6 +107,16 @@ impl Site {
 
     pub(super) fn journal(&self) -> PathBuf {
         self.partial.join("journal")
+    }
+
+    /// What of a copy that is being brought up to date is on disk for good.
+    pub(super) fn update_journal(&self) -> PathBuf {
+        self.partial.join("update")
+    }
+
+    /// Where what goes out of the copy is put, until it is removed.
+    pub(super) fn gone(&self) -> PathBuf {
+        self.partial.join("gone")
     }
 
     /// For temporary files: a folder of this copy's own, in `elsewhere` if the user names that.
@@ -103,8 +129,9 @@ impl Site {
 
     /// Removes all but the lock: the journal first, so that what is left never looks resumable.
     fn clear(&self) -> Result<(), CopyError> {
-        for path in [self.journal(), self.store(), self.temp(None), self.partial.join("replaced"), self.mark()] {
-            remove(&path)?;
+        let rest = [self.store(), self.temp(None), self.partial.join("replaced"), self.gone(), self.mark()];
+        for path in [self.journal(), self.update_journal()].iter().chain(&rest) {
+            remove(path)?;
         }
         let store = self.store();
         fs::create_dir(&store).map_err(|error| CopyError::io(&store, "create it", error))
@@ -126,25 +153,13 @@ impl Site {
     /// Puts the store, complete and on disk, in the target's place.
     pub(super) fn publish(&self) -> Result<(), CopyError> {
         let (store, target) = (self.store(), &self.target);
-        let cwd = rustix::fs::CWD;
-        let failed = |error: rustix::io::Errno| CopyError::io(target, "put the copy in its place", error);
         let mark = self.mark();
         let marked = fs::metadata(&store)
             .and_then(|metadata| fs::write(&mark, metadata.ino().to_string()))
             .and_then(|()| File::open(&mark)?.sync_all());
         marked.map_err(|error| CopyError::io(&mark, "write it", error))?;
         sync_directory(&self.partial)?;
-        let flags = if target.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-        match rustix::fs::renameat_with(cwd, &store, cwd, target, flags) {
-            // File systems without these flags.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
-                if target.exists() {
-                    rustix::fs::rename(target, self.partial.join("replaced")).map_err(failed)?;
-                }
-                rustix::fs::rename(&store, target).map_err(failed)?;
-            }
-            renamed => renamed.map_err(failed)?,
-        }
+        put_in_place(&store, target, &self.partial.join("replaced"))?;
         sync_directory(target.parent().unwrap_or(Path::new("/")))
     }
 
@@ -162,6 +177,34 @@ impl Site {
         // What cannot be removed now, the next run removes.
         drop(remove(&self.partial));
     }
+}
+
+/// Puts the folder `from` in the place of `to`, in one step where the file system can. What was there is at `from` then, or
+/// at `aside`.
+pub(super) fn put_in_place(from: &Path, to: &Path, aside: &Path) -> Result<(), CopyError> {
+    let cwd = rustix::fs::CWD;
+    let failed = |error: rustix::io::Errno| CopyError::io(to, "put the copy in its place", error);
+    let flags = if to.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+    match rustix::fs::renameat_with(cwd, from, cwd, to, flags) {
+        // File systems without these flags.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            if to.exists() {
+                rustix::fs::rename(to, aside).map_err(failed)?;
+            }
+            rustix::fs::rename(from, to).map_err(failed)
+        }
+        renamed => renamed.map_err(failed),
+    }
+}
+
+/// Neither may lie within the other.
+fn check_apart(source: &Path, target: &Path) -> Result<(), CopyError> {
+    for (inner, outer) in [(target, source), (source, target)] {
+        if inner.starts_with(outer) {
+            return Err(CopyError::Nested { inner: inner.to_owned(), outer: outer.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// The folder, resolved, and the name of a target.

@@ -173,7 +173,7 @@ impl<'a> SpoolFile<'a> {
             let decode = |(leaf, parts): (&Vec<u64>, Vec<(&Region, &mut [u8])>)| {
                 match self.decode(leaf, parts, slots, progress) {
                     // The second pass comes to it again, and says what is missing because of it.
-                    Err(CopyError::Source(_)) if work.keep_going => {
+                    Err(error) if work.keep_going && error.unread().is_some() => {
                         is_whole.store(false, Relaxed);
                         lock(&self.failed).insert(leaf.clone());
                         Ok(())
@@ -290,10 +290,7 @@ impl Leaves for SpoolFile<'_> {
             let stamp = self.array.stamp_of(&file)?;
             self.array.reader.read(leaf, (0, self.plan.tiling.order().n_elems()), stamp, &mut decoded)?;
             // It can be read by now; what it is of then is another matter.
-            return Err(SourceError::Changed {
-                array: self.array.path().to_owned(),
-                key: self.array.reader.key(&file),
-            });
+            return Err(self.array.changed(&file));
         }
         let (_, offset) = self.place(share, leaf);
         self.file.read_exact_at(out, offset).map_err(|error| SourceError::Io {

@@ -11,7 +11,7 @@ pub(super) use leaves::{Found, SourceLeaves};
 
 use super::CopyError;
 use super::array::ArrayCopy;
-use super::commits::Commits;
+use super::commits::{Became, Commits};
 use super::done::Done;
 use super::files::Folder;
 use super::plan::BASE_BYTES;
@@ -32,6 +32,8 @@ pub(super) struct StringsCopy<'a> {
     pub(super) folder: Folder,
     /// Files that an earlier run has written.
     pub(super) done: &'a Done,
+    /// The only files that are to be written; all where it is missing.
+    pub(super) only: Option<&'a Done>,
     /// An earlier run may have left files that no commit names.
     pub(super) is_resumed: bool,
     pub(super) commits: &'a Commits,
@@ -103,7 +105,8 @@ pub(super) fn copy(
     let leaves = SourceLeaves::new(array.source(), &array.reader, &stamp_of, shares.kept_bytes);
     let run = Run { copy, leaves, memory_bytes, shards: shards(array)?, failures: Mutex::default() };
     each_file(Region::whole(&array.file_grid).n_elems(), shares, pool, copy.progress, &|file, room| {
-        if copy.done.has(file) { Ok(true) } else { run.file(file, room) }
+        let is_wanted = copy.only.is_none_or(|only| only.has(file)) && !copy.done.has(file);
+        if is_wanted { run.file(file, room) } else { Ok(true) }
     })?;
     Ok(run.failures.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
@@ -172,18 +175,19 @@ impl Run<'_> {
                         Progress::add(&progress.files, 1);
                         Progress::add(&progress.written_bytes, written);
                     }
-                    None if self.copy.is_resumed => folder.remove(&array.key(file))?,
+                    None if self.copy.is_resumed => folder.remove(&array.written_name(file))?,
                     None => {}
                 }
                 self.count(file, bytes);
-                commits.file(*at, file, written.unwrap_or(0));
+                commits.file(*at, file, written.map_or(Became::Nothing, Became::Written));
                 Ok(true)
             }
-            Err(CopyError::Source(error)) if self.copy.keep_going => {
-                lock(&self.failures).push(error);
+            Err(error) if self.copy.keep_going && error.unread().is_some() => {
+                lock(&self.failures).extend(error.unread());
+                commits.left_out(*at, file);
                 self.count(file, 0);
                 // A run before this one may have left anything.
-                folder.remove(&array.key(file))?;
+                folder.remove(&array.written_name(file))?;
                 Ok(true)
             }
             Err(error) => Err(error),
@@ -194,7 +198,7 @@ impl Run<'_> {
         let array = self.copy.array;
         let region = Region::of_cell(&unravel(file, &array.file_grid), &array.file_shape);
         let progress = self.copy.progress;
-        let key = || array.key(file);
+        let key = || array.written_name(file);
         let Some(shards) = &self.shards else {
             return Ok(match self.chunk(&region, room)? {
                 MadeChunk::Outgrown => Made::Outgrown,

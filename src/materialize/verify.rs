@@ -14,6 +14,7 @@ mod sample;
 mod stores;
 mod strings;
 
+pub(super) use compare::{CompareMeans, TargetArray};
 pub use outcome::{ArrayComparison, Comparison, Difference, GroupComparison};
 pub use sample::Sample;
 
@@ -26,7 +27,7 @@ use crate::geometry::{Region, TileId, unravel};
 use crate::source::{Counters, SourceError};
 use crate::synthesis::{FromSource, Slots};
 use crate::zarr::{Readable, VirtualArray};
-use compare::{Compare, Few, Tally, TargetArray};
+use compare::{Compare, Few, Tally};
 use files::Folders;
 use sample::Population;
 use std::collections::{BTreeSet, HashSet};
@@ -66,7 +67,7 @@ pub fn verify(
     verify_but(source, target, &BTreeSet::new(), options, progress, counters)
 }
 
-/// The same, where arrays of `expected` may be missing in the target.
+/// The same, where nodes of `expected` may be in one of the two alone.
 pub(super) fn verify_but(
     source: &Path,
     target: &Path,
@@ -255,6 +256,7 @@ impl Run<'_> {
             temp: None,
             probe: false,
             always_spool: false,
+            besides_bytes: 0,
         };
         let plan = ArrayPlan::new(copy, 0, means, None)?;
         let only = picked.map(|files| {

@@ -2,14 +2,15 @@
 
 use super::CopyError;
 use super::array::ArrayCopy;
-use super::commits::Commits;
+use super::commits::{Became, Commits};
 use super::done::Done;
 use super::encode::is_fill;
 use super::engine::Sink;
 use super::files::Folder;
 use super::progress::Progress;
 use super::shards::{Shards, Slab};
-use crate::geometry::{Pieces, Region};
+use super::standing::Standing;
+use crate::geometry::{Pieces, Region, TileId};
 use rayon::prelude::*;
 
 /// Inner chunks that one thread encodes in a row, at the least: small ones take less time than handing them out.
@@ -24,6 +25,10 @@ pub(super) struct Writer<'a> {
     pub(super) folder: Folder,
     /// Files that an earlier run has written.
     pub(super) done: &'a Done,
+    /// The only files that are to be written, and the tiles that have them; all where it is missing.
+    pub(super) only: Option<(&'a Done, Vec<TileId>)>,
+    /// Files that are there already, of which those that are the same stay.
+    pub(super) standing: Option<&'a Standing<'a>>,
     /// An earlier run may have left files that no commit names.
     pub(super) is_resumed: bool,
     pub(super) shards: Shards,
@@ -39,11 +44,27 @@ impl Writer<'_> {
                 Progress::add(&self.progress.files, 1);
                 Progress::add(&self.progress.written_bytes, bytes);
             }
-            None if self.is_resumed => self.folder.remove(&self.array.key(file))?,
+            None if self.is_resumed => self.folder.remove(&self.array.written_name(file))?,
             None => {}
         }
-        self.commits.file(self.at, file, written_bytes.unwrap_or(0));
+        self.commits.file(self.at, file, written_bytes.map_or(Became::Nothing, Became::Written));
         Ok(())
+    }
+
+    /// Whether all of a target file is there as it is to be, of which `unit` is a part; without its bytes that is all fill
+    /// value. A shard that is made in parts is made in any case: the last of them tells.
+    fn stays(&self, unit: u64, bytes: Option<&[u8]>) -> bool {
+        let Some(standing) = self.standing else { return false };
+        let file = self.units.chunk_of(unit).0;
+        let is_same = standing.holds(self.array, (file, &self.units.piece_region(unit)), bytes, self.progress);
+        if self.units.per_chunk() > 1 {
+            standing.note(file, is_same);
+            return false;
+        }
+        if is_same {
+            self.commits.file(self.at, file, Became::AsItWas);
+        }
+        is_same
     }
 
     /// Elements of the array that a unit holds count as done.
@@ -55,7 +76,7 @@ impl Writer<'_> {
     fn put_chunk(&self, file: u64, region: &Region, bytes: &[u8]) -> Result<(), CopyError> {
         let encoded = Progress::timed(&self.progress.encode_ns, || self.encode(region, bytes, region))?;
         let Some(encoded) = encoded else { return self.is_done(file, None) };
-        let key = self.array.key(file);
+        let key = self.array.written_name(file);
         Progress::timed(&self.progress.write_ns, || self.folder.write(&key, &encoded))?;
         self.is_done(file, Some(encoded.len() as u64))
     }
@@ -88,23 +109,36 @@ impl Writer<'_> {
 
     fn put_slab(&self, unit: u64, slab: Slab<'_>) -> Result<(), CopyError> {
         let (file, nth) = self.units.chunk_of(unit);
-        let key = || self.array.key(file);
+        let key = || self.array.written_name(file);
         let written =
             Progress::timed(&self.progress.write_ns, || self.shards.put(&self.folder, file, nth, slab, &key))?;
         match written {
-            Some(bytes) => self.is_done(file, bytes),
             None => Ok(()),
+            Some(_) if self.standing.is_some_and(|standing| standing.all_same(file)) => {
+                self.commits.file(self.at, file, Became::AsItWas);
+                self.folder.remove(&key())
+            }
+            Some(bytes) => self.is_done(file, bytes),
         }
     }
 }
 
 impl Sink for Writer<'_> {
     fn wants(&self, unit: u64) -> bool {
-        self.done.is_empty() || !self.done.has(self.units.chunk_of(unit).0)
+        let file = self.units.chunk_of(unit).0;
+        self.only.as_ref().is_none_or(|(only, _)| only.has(file)) && !self.done.has(file)
+    }
+
+    fn tiles(&self) -> Option<&[TileId]> {
+        self.only.as_ref().map(|(_, tiles)| tiles.as_slice())
     }
 
     fn put(&self, unit: u64, bytes: &[u8]) -> Result<(), CopyError> {
         let region = self.units.piece_region(unit);
+        if self.stays(unit, Some(bytes)) {
+            self.count(unit);
+            return Ok(());
+        }
         if self.array.is_sharded() {
             let slab = self.slab(&region, bytes)?;
             self.put_slab(unit, slab)?;
@@ -116,6 +150,10 @@ impl Sink for Writer<'_> {
     }
 
     fn put_fill(&self, unit: u64) -> Result<(), CopyError> {
+        if self.stays(unit, None) {
+            self.count(unit);
+            return Ok(());
+        }
         if self.array.is_sharded() {
             let region = self.units.piece_region(unit);
             let n_chunks = region.cells(self.array.chunk_shape()).n_elems();
@@ -130,8 +168,9 @@ impl Sink for Writer<'_> {
     fn put_nothing(&self, unit: u64) -> Result<(), CopyError> {
         let file = self.units.chunk_of(unit).0;
         self.shards.spoil(file);
+        self.commits.left_out(self.at, file);
         self.count(unit);
         // A shard may have been begun, and a run before this one may have left anything.
-        self.folder.remove(&self.array.key(file))
+        self.folder.remove(&self.array.written_name(file))
     }
 }

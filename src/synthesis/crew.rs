@@ -1,14 +1,21 @@
 //! The threads that build a tile: the one that asks for it, and helpers.
 //!
-//! Helpers are new threads for each tile. The kernel starts those on idle processors, within 30 microseconds or so. Threads that wait
-//! for the next tile instead, and look for it again and again, are often left on one processor together, while others are
-//! idle: tiles that come every millisecond are then built at half the speed.
+//! Helpers are new threads for each tile, which takes 30 microseconds or so. All of the crew see to it that each begins on a
+//! processor of its own: kernels leave threads that work for milliseconds and then wait on one processor together, while
+//! others are idle, some of those for virtual machines on purpose, and tiles then take twice the time. Whoever starts a
+//! helper waits until it has begun: it may stand in line behind that very thread.
 
 use super::lock;
 use rayon::prelude::*;
+use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, Scope};
+use std::time::Duration;
+
+/// Waiting longer for a helper costs more than having it helps.
+const BEGINS_WITHIN: Duration = Duration::from_micros(300);
 
 /// Runs independent parts of work at once.
 pub trait Threads: Sync + std::fmt::Debug {
@@ -32,10 +39,15 @@ struct State {
     free: usize,
     /// Those who cannot even begin.
     n_waiting: usize,
+    /// Where those at work have begun.
+    processors: Vec<usize>,
 }
 
 /// One of the crew, at work.
-struct Place<'a>(&'a Crew);
+struct Place<'a> {
+    crew: &'a Crew,
+    processor: Option<usize>,
+}
 
 /// What the threads that build one tile share.
 struct Job<'a> {
@@ -49,7 +61,11 @@ impl Crew {
     /// Of `total` threads, one at the least.
     pub fn new(total: usize) -> Self {
         let total = total.max(1);
-        Crew { total, state: Mutex::new(State { free: total, n_waiting: 0 }), freed: Condvar::new() }
+        Crew {
+            total,
+            state: Mutex::new(State { free: total, n_waiting: 0, processors: Vec::new() }),
+            freed: Condvar::new(),
+        }
     }
 
     /// Waits for a place.
@@ -61,7 +77,7 @@ impl Crew {
         }
         state.n_waiting -= 1;
         state.free -= 1;
-        Place(self)
+        Place { crew: self, processor: None }
     }
 
     /// A place that nobody waits for.
@@ -71,7 +87,7 @@ impl Crew {
             return None;
         }
         state.free -= 1;
-        Some(Place(self))
+        Some(Place { crew: self, processor: None })
     }
 
     fn is_waited_for(&self) -> bool {
@@ -79,10 +95,36 @@ impl Crew {
     }
 }
 
+impl Place<'_> {
+    /// Begins to work, on a processor on which nobody else of the crew has begun, if there is one.
+    fn begin(&mut self) {
+        let mut here = sched_getcpu();
+        let mut state = lock(&self.crew.state);
+        if state.processors.contains(&here)
+            && let Ok(allowed) = sched_getaffinity(None)
+        {
+            let mut idle = allowed;
+            state.processors.iter().for_each(|&busy| idle.unset(busy));
+            // Moves this thread, which may then go wherever it might before.
+            if idle.count() > 0 && sched_setaffinity(None, &idle).is_ok() {
+                here = sched_getcpu();
+                let _ = sched_setaffinity(None, &allowed);
+            }
+        }
+        state.processors.push(here);
+        self.processor = Some(here);
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).free += 1;
-        self.0.freed.notify_one();
+        let mut state = lock(&self.crew.state);
+        state.free += 1;
+        if let Some(at) = state.processors.iter().position(|&processor| Some(processor) == self.processor) {
+            state.processors.swap_remove(at);
+        }
+        drop(state);
+        self.crew.freed.notify_one();
     }
 }
 
@@ -92,7 +134,8 @@ impl Threads for Crew {
     }
 
     fn for_each(&self, n: usize, work: &(dyn Fn(usize) + Sync)) {
-        let _place = self.enter();
+        let mut place = self.enter();
+        place.begin();
         let job = Job { crew: self, n, next: AtomicUsize::new(0), work };
         std::thread::scope(|scope| {
             job.call_helpers(scope);
@@ -112,9 +155,12 @@ impl Job<'_> {
             if self.next.load(Relaxed) + 1 >= self.n {
                 return;
             }
-            let Some(place) = self.crew.try_enter() else { return };
+            let Some(mut place) = self.crew.try_enter() else { return };
+            let (begun, begins) = sync_channel(1);
             let help = move || {
-                let _place = place;
+                place.begin();
+                // Nobody listens where it came late.
+                let _ = begun.try_send(());
                 self.call_helpers(scope);
                 // Whoever waits for a place has nobody at all.
                 while self.do_one() && !self.crew.is_waited_for() {}
@@ -123,6 +169,7 @@ impl Job<'_> {
             if Builder::new().name("helper".to_owned()).spawn_scoped(scope, help).is_err() {
                 return;
             }
+            let _ = begins.recv_timeout(BEGINS_WITHIN);
         }
     }
 

@@ -1,16 +1,18 @@
 //! From the documents of a source and a layout to those of a copy: the grid that a view would have, the source's chunk
 //! keys, and codecs that zarr-python and tensorstore both read.
 
+mod append;
 mod chain;
 mod codec;
 mod keep;
 mod spec;
+pub mod update;
 
 use super::codecs::Endian;
 use super::hierarchy::Hierarchy;
 use super::json::{self, Value};
 use super::layout::{Layout, LayoutError};
-use super::project::{self, ChunkDocuments, Projection, Rechunked};
+use super::project::{self, Projection, Rechunked, Stored};
 use super::splice;
 use super::types::{ChunkEncoding, CopiedArray, KeyEncoding, KeyStyle, SourceArray};
 use spec::{Specs, Wish};
@@ -27,6 +29,8 @@ pub struct CopyProjection {
     pub copied: Vec<CopiedArray>,
     /// One line each: codecs of the source that could not be kept, and what takes their place.
     pub notices: Vec<String>,
+    /// One line each: arrays of which an append to the source touches most chunks, and the layout under which it would not.
+    pub appends: Vec<String>,
 }
 
 /// What an array of a copy is made of.
@@ -54,21 +58,30 @@ impl Chunks<'_> {
 pub fn project_copy(hierarchy: &Hierarchy, layout: &Layout, codecs: &[String]) -> Result<CopyProjection, LayoutError> {
     let nodes = project::read_nodes_for(project::COPY, hierarchy)?;
     let specs = Specs::read(codecs, &nodes.arrays)?;
+    let arrays = nodes.arrays.clone();
     let (mut copied, mut notices) = (Vec::new(), Vec::new());
     let projection = project::project_nodes(nodes, layout, None, |rechunked| {
-        let encoding = encoding(rechunked, &specs, &mut notices)?;
-        let array = rechunked.array.clone();
-        let key_encoding = array.source.key_encoding;
-        let documents = ChunkDocuments {
-            key_encoding: key_document(key_encoding),
-            codecs: codec_documents(&encoding, rechunked.serializer),
-            index_codecs: INDEX_CODECS,
-        };
-        copied.push(CopiedArray { array, key_encoding, encoding });
-        Ok(documents)
+        let (array, stored) = as_copied(rechunked, &specs, &mut notices)?;
+        copied.push(array);
+        Ok(stored)
     })?;
     specs.check_used(&projection.arrays)?;
-    Ok(CopyProjection { projection, copied, notices })
+    let appends = update::appends(&arrays, &copied);
+    Ok(CopyProjection { projection, copied, notices, appends })
+}
+
+/// How an array of a copy is written, and what its document says of that.
+fn as_copied(
+    rechunked: &Rechunked<'_>,
+    specs: &Specs,
+    notices: &mut Vec<String>,
+) -> Result<(CopiedArray, Stored), LayoutError> {
+    let encoding = encoding(rechunked, specs, notices)?;
+    let array = rechunked.array.clone();
+    let key_encoding = array.source.key_encoding;
+    let codecs = codec_documents(&encoding, rechunked.serializer);
+    let stored = Stored::new(&array, key_document(key_encoding), &codecs, INDEX_CODECS);
+    Ok((CopiedArray { array, key_encoding, encoding }, stored))
 }
 
 fn encoding(rechunked: &Rechunked<'_>, specs: &Specs, notices: &mut Vec<String>) -> Result<ChunkEncoding, LayoutError> {

@@ -146,6 +146,28 @@ pub enum LayoutError {
         /// What to write instead.
         remedy: String,
     },
+    /// A layout or codecs that are not those of the copy that is to be brought up to date.
+    #[error("{array}: {asked}, the copy has {has}: {remedy}")]
+    Disagrees {
+        /// Which array.
+        array: String,
+        /// What was asked for.
+        asked: String,
+        /// What the copy has.
+        has: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A node of a copy that cannot be brought up to date.
+    #[error("{node}: it cannot be brought up to date: {reason}; {remedy}")]
+    NotUpdated {
+        /// Which array or group.
+        node: String,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A document that describes no node.
     #[error("{key}: {reason}; write it again, or restore it from the store's origin")]
     Document {
@@ -154,6 +176,29 @@ pub enum LayoutError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl Layout {
+    /// Nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        let Layout { along, chunks, chunk_size_bytes: _, shards, array_globs, exclude_globs } = self;
+        along.is_none() && [chunks, shards, array_globs, exclude_globs].iter().all(|given| given.is_empty())
+    }
+
+    /// As flags: the same for the same wishes in the same words.
+    pub fn words(&self) -> String {
+        let Layout { along, chunks, chunk_size_bytes, shards, array_globs, exclude_globs } = self;
+        let mut words = Vec::new();
+        let mut add =
+            |flag: &str, values: &[String]| words.extend(values.iter().map(|value| format!("{flag} {value}")));
+        add("--along", along.as_slice());
+        add("--chunks", chunks);
+        add("--shards", shards);
+        add("--array", array_globs);
+        add("--exclude", exclude_globs);
+        add("--chunk-size", &[chunk_size_bytes.to_string()]);
+        words.join(" ")
+    }
 }
 
 impl LayoutError {

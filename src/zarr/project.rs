@@ -16,7 +16,7 @@ use super::settled::Settled;
 use super::types::VirtualArray;
 use super::v2;
 
-pub(super) use documents::ChunkDocuments;
+pub(super) use documents::{Stored, rewrite_groups};
 
 /// Keys of the view's chunks: one directory level, so that one look-up finds a chunk.
 const CHUNK_KEY_ENCODING: &str = r#"{"name": "default", "configuration": {"separator": "."}}"#;
@@ -135,9 +135,39 @@ impl Nodes {
         self.shown.get(path).map(|node| node.text.as_str())
     }
 
+    /// Every node that can be shown, by path.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&String, &ShownNode)> {
+        self.shown.iter()
+    }
+
+    /// The node at `path`.
+    pub(super) fn node(&self, path: &str) -> Option<&ShownNode> {
+        self.shown.get(path)
+    }
+
+    /// The array at `path`, if it can be shown.
+    pub fn array(&self, path: &str) -> Option<&ArrayNode> {
+        // They come out of a map by path, so they are in its order.
+        self.arrays.binary_search_by(|array| array.path.as_str().cmp(path)).ok().and_then(|at| self.arrays.get(at))
+    }
+
     /// The arrays of a Zarr v2 store that v3 cannot spell.
     pub fn left_out(&self) -> &[Passed] {
         &self.left_out
+    }
+
+    /// The arrays that `layout` rechunks: with the lengths that are `settled`, where it was found good before.
+    pub(super) fn choose(&mut self, layout: &Layout, settled: Option<&Settled>) -> Result<Chosen, LayoutError> {
+        if settled.is_none() {
+            check_left_out(&self.left_out, layout)?;
+        }
+        let mut selected = select::select(&self.arrays, layout, self.product.has_strings, settled.is_some())?;
+        drop_unreadable_shards(&mut selected, self.product, &mut self.warnings);
+        let refused = selected.refused.iter().map(|(array, reason)| (array.path.clone(), reason.clone())).collect();
+        let mut settled = settled.cloned().unwrap_or_default();
+        let arrays = chunking::resolve(&selected.rechunked, layout.chunk_size_bytes, &settled)?;
+        settled.add(&self.arrays, &arrays);
+        Ok(Chosen { arrays, refused, settled })
     }
 
     fn add(&mut self, path: &str, text: String, converted: bool) -> Result<(), LayoutError> {
@@ -182,70 +212,100 @@ pub fn project_again(hierarchy: &Hierarchy, layout: &Layout, settled: &Settled) 
     project_nodes(read_nodes(hierarchy)?, layout, Some(settled), describe_virtual)
 }
 
-fn describe_virtual(rechunked: &Rechunked<'_>) -> Result<ChunkDocuments, LayoutError> {
-    Ok(ChunkDocuments {
-        key_encoding: CHUNK_KEY_ENCODING.to_owned(),
-        codecs: rechunked.serializer.to_owned(),
-        index_codecs: INDEX_CODECS,
-    })
+fn describe_virtual(rechunked: &Rechunked<'_>) -> Result<Stored, LayoutError> {
+    Ok(Stored::new(rechunked.array, CHUNK_KEY_ENCODING.to_owned(), rechunked.serializer, INDEX_CODECS))
 }
 
 /// What `layout` makes of `nodes`; `describe` says how the chunks of each rechunked array are named and encoded.
 pub(super) fn project_nodes(
-    nodes: Nodes,
+    mut nodes: Nodes,
     layout: &Layout,
     settled: Option<&Settled>,
-    mut describe: impl FnMut(&Rechunked<'_>) -> Result<ChunkDocuments, LayoutError>,
+    describe: impl FnMut(&Rechunked<'_>) -> Result<Stored, LayoutError>,
 ) -> Result<Projection, LayoutError> {
+    let chosen = nodes.choose(layout, settled)?;
+    Ok(project_chosen(nodes, chosen, BTreeMap::new(), describe)?.projection)
+}
+
+/// The arrays that are to be rechunked, and those that are to be and cannot, with the reason.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    pub(super) arrays: Vec<VirtualArray>,
+    pub(super) refused: Vec<(String, String)>,
+    pub(super) settled: Settled,
+}
+
+/// What becomes of a store.
+pub(super) struct Projected {
+    pub(super) projection: Projection,
+    /// The text of every node's zarr.json, those of the source's bytes too.
+    pub(super) all: BTreeMap<String, String>,
+}
+
+/// What becomes of `nodes` where those chosen are rechunked; `describe` says how their chunks are named and encoded. The
+/// nodes `beside` are there too, and none of the source's.
+pub(super) fn project_chosen(
+    nodes: Nodes,
+    chosen: Chosen,
+    beside: BTreeMap<String, ShownNode>,
+    mut describe: impl FnMut(&Rechunked<'_>) -> Result<Stored, LayoutError>,
+) -> Result<Projected, LayoutError> {
     let Nodes { arrays: nodes, mut shown, converted, left_out, mut warnings, product } = nodes;
-    if settled.is_none() {
-        check_left_out(&left_out, layout)?;
-    }
-    let mut selected = select::select(&nodes, layout, product.has_strings, settled.is_some())?;
-    drop_unreadable_shards(&mut selected, product, &mut warnings);
-    let mut settled = settled.cloned().unwrap_or_default();
-    let arrays = chunking::resolve(&selected.rechunked, layout.chunk_size_bytes, &settled)?;
-    settled.add(&nodes, &arrays);
+    let Chosen { arrays, refused, settled } = chosen;
     let mut written: BTreeMap<String, String> = BTreeMap::new();
     for path in converted {
         written.extend(shown.get(&path).map(|node| (path.clone(), node.text.clone())));
     }
     let stale = documents::stale_copies(&shown, product, &mut warnings);
-    for (selection, array) in selected.rechunked.iter().zip(&arrays) {
-        let path = &selection.array.path;
-        let (Some(node), Ok((_, serializer))) = (shown.get_mut(path), selection.array.cut(true)) else {
+    for array in &arrays {
+        let path = &array.source.path;
+        // Nodes come out of a map by path.
+        let node = nodes.binary_search_by(|node| node.path.cmp(path)).ok().and_then(|at| nodes.get(at));
+        let (Some(shown), Some(Ok((_, serializer)))) = (shown.get_mut(path), node.map(|node| node.cut(true))) else {
             continue;
         };
-        let says = describe(&Rechunked { serializer, array, text: &node.text })?;
-        let text = documents::array_document(&node.text, array, &says);
-        node.text = text.map_err(|error| LayoutError::json(path, &error))?;
-        written.insert(path.clone(), node.text.clone());
+        let stored = describe(&Rechunked { serializer, array, text: &shown.text })?;
+        shown.text = stored.document(&shown.text).map_err(|error| LayoutError::json(path, &error))?;
+        written.insert(path.clone(), shown.text.clone());
     }
-    for (array, reason) in &selected.refused {
-        let name = naming::display_path(&array.path);
+    for (path, reason) in &refused {
+        let name = naming::display_path(path);
         warnings.push(format!("{name}: {} as it is: it cannot be rechunked: {reason}", product.shown));
     }
-    documents::rewrite_groups(&shown, &stale, &mut written)?;
-    let reason = |path: &str| selected.refused.iter().find(|(a, _)| a.path == path).map(|(_, reason)| reason.clone());
+    let paths = |is_group: bool| -> Vec<String> {
+        shown.iter().filter(|(_, node)| node.is_group == is_group).map(|(path, _)| path.clone()).collect()
+    };
+    let (group_paths, array_paths) = (paths(true), paths(false));
+    let changed: Vec<String> = written.keys().chain(beside.keys()).cloned().collect();
+    shown.extend(beside);
+    documents::rewrite_groups(&shown, &stale, &changed, &mut written)?;
+    let mut all: BTreeMap<String, String> = shown.into_iter().map(|(path, node)| (path, node.text)).collect();
+    all.extend(written.clone());
+    let reason = |path: &str| refused.iter().find(|(refused, _)| refused == path).map(|(_, reason)| reason.clone());
     let rechunked = |path: &str| arrays.iter().any(|array| array.source.path == path);
     let passed = nodes.iter().filter(|array| !rechunked(&array.path));
-    Ok(Projection {
+    let projection = Projection {
         passed: passed.map(|array| Passed { path: array.path.clone(), reason: reason(&array.path) }).collect(),
         left_out,
         warnings,
-        group_paths: shown.iter().filter(|(_, node)| node.is_group).map(|(path, _)| path.clone()).collect(),
-        array_paths: shown.iter().filter(|(_, node)| !node.is_group).map(|(path, _)| path.clone()).collect(),
+        group_paths,
+        array_paths,
         arrays,
         documents: written,
         settled,
-    })
+    };
+    Ok(Projected { projection, all })
 }
 
 /// zarr-python 3.1 fails to read shards of these types (its scalars cannot be hashed), in any store.
+pub(super) fn has_unreadable_shards(data_type: &str) -> bool {
+    matches!(data_type, "structured" | "struct" | "raw_bytes")
+}
+
 fn drop_unreadable_shards(selected: &mut select::Selected<'_>, product: Product, warnings: &mut Vec<String>) {
     for selection in &mut selected.rechunked {
         let data_type = selection.array.data_type.as_str();
-        if selection.shards.is_some() && matches!(data_type, "structured" | "struct" | "raw_bytes") {
+        if selection.shards.is_some() && has_unreadable_shards(data_type) {
             selection.shards = None;
             let name = naming::display_path(&selection.array.path);
             warnings.push(format!(

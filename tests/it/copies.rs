@@ -3,7 +3,7 @@
 use crate::reference::{Case, case};
 use crate::stores::positions;
 use proptest::prelude::*;
-use rechunkfs::materialize::{CopyError, Options, Outcome, Progress, copy};
+use rechunkfs::materialize::{CopyError, Options, Outcome, Progress, Words, copy};
 use rechunkfs::source::Counters;
 use rechunkfs::zarr::{ChunkEncoding, CopiedArray, CopyProjection, Hierarchy};
 use std::collections::BTreeMap;
@@ -21,6 +21,9 @@ const CODECS: [&[&str]; 4] = [
     &[r#"{"name":"gzip","configuration":{"level":1}}"#, r#"{"name":"crc32c"}"#],
     &[r#"{"name":"blosc","configuration":{"cname":"lz4","clevel":5,"shuffle":"shuffle","typesize":1,"blocksize":0}}"#],
 ];
+
+/// What a copy keeps beside its chunks.
+pub(crate) const RECORDS: [&str; 2] = [".rechunkfs", ".rechunkfs-passed"];
 
 /// How a random store is copied.
 #[derive(Debug, Clone)]
@@ -51,7 +54,7 @@ impl Copying {
         let bytes_to_bytes = self.codecs.iter().map(|&json| json.to_owned()).collect();
         let encoding = ChunkEncoding { order: self.order.clone(), bytes_to_bytes };
         let copied = vec![CopiedArray { key_encoding: array.source.key_encoding, array, encoding }];
-        CopyProjection { projection, copied, notices: Vec::new() }
+        CopyProjection { projection, copied, notices: Vec::new(), appends: Vec::new() }
     }
 
     /// The elements of a target file, from its bytes: zarrs decides what they mean.
@@ -103,6 +106,7 @@ impl Copying {
     fn check(&self, target: &Path) {
         let mut files = files_below(target);
         assert!(files.remove("zarr.json").is_some(), "the document is there");
+        assert!(RECORDS.iter().all(|record| files.remove(*record).is_some()), "it knows of what it is a copy");
         for (key, elements) in self.truth() {
             match (files.remove(&key), elements) {
                 (None, None) => {}
@@ -139,6 +143,8 @@ impl Copying {
             verify: false,
             max_tile_bytes: self.case.max_tile_bytes,
             always_spool: self.always_spool,
+            lives: false,
+            words: Words::default(),
         };
         copy(&Hierarchy::default(), self.projection(), &options, progress, &Arc::new(Counters::default()))
     }

@@ -20,4 +20,5 @@ mod streams;
 mod stress;
 mod support;
 mod tidy;
+mod updates;
 mod verify;

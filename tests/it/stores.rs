@@ -74,7 +74,7 @@ impl Model {
         &self.data[from..from + self.item_bytes]
     }
 
-    fn leaf_is_missing(&self, leaf: &[u64]) -> bool {
+    pub(crate) fn leaf_is_missing(&self, leaf: &[u64]) -> bool {
         self.missing.contains(&ravel(leaf, &self.leaf_grid()))
     }
 
@@ -166,22 +166,27 @@ impl Model {
     /// Writes every file, through zarrs' own encoders.
     pub(crate) fn write(&self, root: &Path) {
         Self::write_document(root);
-        let leaf_shape = self.leaf_shape();
         for file in positions(&self.file_grid()) {
-            let mut any = false;
-            let bytes: Vec<u8> = positions(&self.file_shape)
-                .flat_map(|within| {
-                    let at: Vec<u64> = (0..file.len()).map(|a| file[a] * self.file_shape[a] + within[a]).collect();
-                    let leaf: Vec<u64> = at.iter().zip(leaf_shape).map(|(i, n)| i / n).collect();
-                    // zarrs leaves out inner chunks that are all fill value: that is how they go missing.
-                    let is_missing = self.leaf_is_missing(&leaf);
-                    any |= !is_missing;
-                    if is_missing { self.fill.clone() } else { self.item(&at).to_vec() }
-                })
-                .collect();
-            if any {
-                self.write_file(root, &file, bytes);
-            }
+            self.write_one(root, &file);
+        }
+    }
+
+    /// Writes one file, if any leaf of it exists.
+    pub(crate) fn write_one(&self, root: &Path, file: &[u64]) {
+        let leaf_shape = self.leaf_shape();
+        let mut any = false;
+        let bytes: Vec<u8> = positions(&self.file_shape)
+            .flat_map(|within| {
+                let at: Vec<u64> = (0..file.len()).map(|a| file[a] * self.file_shape[a] + within[a]).collect();
+                let leaf: Vec<u64> = at.iter().zip(leaf_shape).map(|(i, n)| i / n).collect();
+                // zarrs leaves out inner chunks that are all fill value: that is how they go missing.
+                let is_missing = self.leaf_is_missing(&leaf);
+                any |= !is_missing;
+                if is_missing { self.fill.clone() } else { self.item(&at).to_vec() }
+            })
+            .collect();
+        if any {
+            self.write_file(root, file, bytes);
         }
     }
 
@@ -207,7 +212,7 @@ impl Model {
         }
     }
 
-    fn file_grid(&self) -> Vec<u64> {
+    pub(crate) fn file_grid(&self) -> Vec<u64> {
         self.padded_shape().iter().zip(&self.file_shape).map(|(n, file)| n / file).collect()
     }
 

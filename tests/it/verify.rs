@@ -9,7 +9,7 @@ use crate::reference::{Case, case};
 use crate::stores::{Codec, Model, positions, ravel};
 use crate::support::Store;
 use proptest::prelude::*;
-use rechunkfs::materialize::{Comparison, CopyError, Options, Progress, Sample, VerifyOptions, copy, verify};
+use rechunkfs::materialize::{Comparison, CopyError, Options, Progress, Sample, VerifyOptions, Words, copy, verify};
 use rechunkfs::source::{Counters, hierarchy};
 use rechunkfs::zarr::{KeyEncoding, KeyStyle, Layout, project_copy};
 use std::path::Path;
@@ -166,6 +166,8 @@ fn a_copy_that_is_not_what_its_source_is_does_not_appear() {
         max_tile_bytes: None,
         temp: None,
         always_spool: false,
+        lives: false,
+        words: Words::default(),
     };
     let counters = Arc::new(Counters::default());
     let error = copy(&hierarchy, projection, &options, &Progress::default(), &counters).unwrap_err();

@@ -18,6 +18,8 @@ COPY_SECONDS = 120
 # What a second's grace for a signal may come to on a busy machine.
 SIGNAL_SECONDS = 5
 LAYOUT = ["--chunks", "object=15,epoch=full"]
+# What a copy keeps in the folders of arrays: of which state of the source it is.
+RECORDS = {".rechunkfs", ".rechunkfs-passed"}
 
 
 def partial(target):
@@ -39,6 +41,21 @@ def report(source, target, *flags, code=0):
     found = json.loads(copy(source, target, "--json", *flags, code=code).stdout)
     assert found["rechunkfs"] == "materialize" and found["version"] == 1
     return found
+
+
+def update(source, target, *flags, code=0):
+    """`rechunkfs materialize --update`, as JSON; with `said`, what was said on stderr."""
+    run = rechunkfs("materialize", source, target, "--update", "--json", *flags, timeout=COPY_SECONDS)
+    assert run.returncode == code, f"{shlex.join(run.args)}\nexit {run.returncode}, not {code}\n{run.stdout}{run.stderr}"
+    if code in (0, 4) and Path(target).is_dir():
+        assert code or not partial(target).exists(), run.stderr
+    found = json.loads(run.stdout) if run.stdout else {}
+    return {**found, "said": run.stderr}
+
+
+def touched(found):
+    """Chunks (or shards) of the copy that an update made again, by array."""
+    return {array["path"]: array["touched_chunks"] for array in found["arrays"] if array["state"] != "same"}
 
 
 def verify(source, target, *flags, code=0):
@@ -84,31 +101,38 @@ def files_written(target):
     return sum(len(names) for _, _, names in os.walk(store))
 
 
-def wait_for_files(process, target, n_files, timeout=60):
-    """Until so many files lie there. Returns whether the copy still runs: it may have been quicker."""
-    deadline = time.monotonic() + timeout
-    while process.poll() is None and files_written(target) < n_files:
-        assert time.monotonic() < deadline, f"{files_written(target)} of {n_files} files after {timeout} s"
-        time.sleep(0.005)
-    return process.poll() is None
+def committed(target, journal="journal", n_before=1):
+    """Whether the journal has more than its header: what was written before is kept."""
+    journal = partial(target) / journal
+    return journal.exists() and journal.read_bytes().count(b"\n") > n_before
 
 
-def wait_for_commit(process, target, seconds=30):
-    """Until the journal has more than its header: what was written before is kept."""
-    ends = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < ends:
-        journal = partial(target) / "journal"
-        if journal.exists() and journal.read_bytes().count(b"\n") > 1:
-            return True
-        time.sleep(0.005)
-    return False
+def halt(process, until, standing=0.003, seconds=60):
+    """Lets a copy run until `until()`, and leaves it standing still; `go_on` lets it run.
+
+    It runs for a few milliseconds at a time and is looked at while it stands: no machine is too quick for that.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        assert process.poll() is None, f"done before it was met in the middle: {process.log.read_text()}"
+        if until():
+            return
+        assert time.monotonic() < deadline, f"not met in {seconds} s: {process.log.read_text()}"
+        time.sleep(standing)
+        go_on(process)
+        time.sleep(0.003)
+
+
+def go_on(process):
+    process.send_signal(signal.SIGCONT)
 
 
 def stopped(source, target, *flags, n_files=20):
-    """Kills a copy when it has written so many files: what a power cut leaves, as far as a test can have one."""
+    """Kills a copy when it has written so many files and committed some: what a power cut leaves, as far as a test can have one."""
     with copying(source, target, *flags) as process:
-        assert wait_for_files(process, target, n_files), f"done before {n_files} files were seen: {process.log.read_text()}"
-        assert wait_for_commit(process, target), f"done before anything was committed: {process.log.read_text()}"
+        halt(process, lambda: files_written(target) >= n_files)
+        halt(process, lambda: committed(target), standing=0.05)  # commits come by the clock
         process.send_signal(signal.SIGKILL)
         process.wait(COPY_SECONDS)
     assert partial(target).is_dir() and not Path(target).exists()
@@ -116,9 +140,9 @@ def stopped(source, target, *flags, n_files=20):
 
 
 # Slow enough to be met in the middle also where the program is quick: Blosc's zstd at its level 9 takes
-# 100 ms for a megabyte of such noise, and there are 26 of them, in a thousand files to make.
+# 60 ms for a megabyte of such noise, and there are 26 of them, in a thousand files to make.
 SLOW_SHAPE, SLOW_CHUNKS = (16_000, 400), (16_000, 10)
-SLOW = ["--chunks", "mag:object=16,epoch=full", "--codecs", "blosc:zstd:9:bitshuffle", "-j", "2"]
+SLOW = ["--chunks", "mag:object=16,epoch=full", "--codecs", "blosc:zstd:9:shuffle", "-j", "2"]
 
 
 def slow_source(folder):

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -15,13 +14,15 @@ from copies import (
     assert_same_tree,
     copy,
     copying,
+    files_written,
+    go_on,
+    halt,
     partial,
     report,
     slow_source,
     stopped,
     tree,
     verify,
-    wait_for_files,
 )
 from sources import random_bits, root_of, survey
 from support import rechunkfs
@@ -155,11 +156,11 @@ def test_keep_going_leaves_out_what_draws_on_the_corrupt_chunk_and_says_so(tmp_p
 def test_the_second_of_two_refuses_and_the_first_goes_on(tmp_path):
     source, target = slow_source(tmp_path / "s.zarr"), tmp_path / "t.zarr"
     with copying(source, target, *SLOW) as first:
-        assert wait_for_files(first, target, 5), "done before the second began"
+        halt(first, lambda: files_written(target) >= 5)
         for flags in ([], ["--resume"], ["--overwrite"]):
             run = rechunkfs("materialize", source, target, *SLOW, *flags)
-            if first.poll() is None:
-                assert run.returncode == 1 and "t.zarr" in run.stderr, run.stderr
+            assert run.returncode == 1 and "t.zarr" in run.stderr, run.stderr
+        go_on(first)
         assert first.wait(120) == 0, first.log.read_text()
     verify(source, target)
 
@@ -238,10 +239,9 @@ def test_a_source_rewritten_during_the_copy_gives_one_state_or_an_error(tmp_path
     source, target = slow_source(tmp_path / "s.zarr"), tmp_path / "t.zarr"
     shutil.copytree(source, tmp_path / "old.zarr")
     with copying(source, target, *SLOW) as process:
-        assert wait_for_files(process, target, 5), "done before the source could change"
-        process.send_signal(signal.SIGSTOP)
+        halt(process, lambda: files_written(target) >= 5)
         zarr.open_array(source / "mag", mode="r+")[...] = random_bits("u4", (16_000, 400), seed=9)
-        process.send_signal(signal.SIGCONT)
+        go_on(process)
         code = process.wait(120)
     if code == 0:  # nothing of it had been looked at yet, or all that it needed had been read: one state, never both
         states = [rechunkfs("verify", state, target).returncode for state in (tmp_path / "old.zarr", source)]

@@ -18,13 +18,15 @@ from copies import (
     assert_same_tree,
     copy,
     copying,
+    files_written,
+    go_on,
+    halt,
     partial,
     report,
     slow_source,
     stopped,
     tree,
     verify,
-    wait_for_files,
 )
 from support import BINARY
 
@@ -101,9 +103,10 @@ def command_in(text):
 def test_a_signal_stops_it_soon_and_it_says_how_to_go_on(source, whole, tmp_path, sent):
     target = tmp_path / "a copy.zarr"  # the command has to be quoted
     with copying(source, target, *SLOW) as process:
-        assert wait_for_files(process, target, 20), "done before the signal"
-        start = time.monotonic()
+        halt(process, lambda: files_written(target) >= 20)
         process.send_signal(sent)
+        start = time.monotonic()
+        go_on(process)
         code = process.wait(30)
         assert time.monotonic() - start < SIGNAL_SECONDS
     assert code == 4, process.log.read_text()

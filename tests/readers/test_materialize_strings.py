@@ -1,7 +1,6 @@
 """Copies of arrays of strings, and of bytes of any length: chunks that have no fixed size."""
 
 import json
-import signal
 import subprocess
 import warnings
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from copies import assert_same_tree, copy, copying, partial, report, tree, verify, wait_for_commit, wait_for_files
+from copies import assert_same_tree, copy, copying, files_written, go_on, halt, partial, report, stopped, tree, verify
 from support import assert_same_store, bits, mounted, rechunkfs
 from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 
@@ -287,11 +286,7 @@ def test_a_killed_copy_goes_on_to_the_same_result(tmp_path):
     array[...] = values
     flags = ["--chunks", "object=2,epoch=full", "--codecs", "zstd:15", "-j", "2"]
     copy(source, tmp_path / "whole.zarr", *flags)
-    with copying(source, target, *flags) as process:
-        if wait_for_files(process, target, 300) and wait_for_commit(process, target):
-            process.send_signal(signal.SIGKILL)
-        process.wait(60)
-    assert partial(target).is_dir(), "done before it could be stopped"
+    stopped(source, target, *flags, n_files=300)
     done = report(source, target, *flags, "--resume")
     assert done["resumed"] and done["resumed_bytes"] > 0
     assert_same_tree(target, tmp_path / "whole.zarr")
@@ -305,8 +300,9 @@ def test_a_source_that_changes_meanwhile_is_noticed(tmp_path):
     array = group.create_array("label", shape=values.shape, chunks=(12_000, 4), dtype="string", dimension_names=("object", "epoch"))
     array[...] = values
     with copying(source, target, "--chunks", "object=2,epoch=full", "--codecs", "zstd:15", "-j", "2") as process:
-        assert wait_for_files(process, target, 200)
+        halt(process, lambda: files_written(target) >= 200)
         array[0, 0] = "changed"
+        go_on(process)
         try:
             code = process.wait(120)
         except subprocess.TimeoutExpired:

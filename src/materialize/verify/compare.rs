@@ -13,6 +13,7 @@ use crate::zarr::{Readable, SourceArray};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Target shards kept open.
@@ -24,7 +25,7 @@ const MOST_REASONS: usize = 100;
 
 /// The array that is compared with the source's.
 #[derive(Debug)]
-pub(super) struct TargetArray {
+pub(in crate::materialize) struct TargetArray {
     pub(super) array: SourceArray,
     pub(super) reader: ArrayReader,
     /// Elements have the other byte order than the source's.
@@ -37,7 +38,7 @@ pub(super) struct TargetArray {
 
 impl TargetArray {
     /// Prepares `theirs` of the store at `root`, for elements in the byte order `endian`. Reads nothing.
-    pub(super) fn new(
+    pub(in crate::materialize) fn new(
         root: &Path,
         theirs: &Readable,
         endian: Option<Endian>,
@@ -62,9 +63,65 @@ impl TargetArray {
     }
 
     /// Memory that comparing one leaf takes.
-    pub(super) fn scratch_bytes(&self) -> u64 {
+    pub(in crate::materialize) fn scratch_bytes(&self) -> u64 {
         let (n, leaf_bytes) = self.buffers();
         leaf_bytes.saturating_mul(n).saturating_add(source::most_scratch_bytes(&self.array))
+    }
+
+    /// Holds what a unit of `source` has, C order with padding, or nothing but fill value, against the chunks that are there;
+    /// hands on what came of each part of it, as long as `note` wants more.
+    pub(in crate::materialize) fn compare(
+        &self,
+        source: &SourceArray,
+        unit: &Region,
+        bytes: Option<&[u8]>,
+        means: CompareMeans<'_>,
+        note: &(dyn Fn(&Region, Result<Found, SourceError>) -> bool + Sync),
+    ) {
+        let region = unit.clipped(&source.shape);
+        if region.is_empty() {
+            return;
+        }
+        let ours = Ours { source, unit, strides: &c_strides(&unit.shape()), bytes };
+        let leaves = region.cells(&self.array.leaf_shape);
+        let file = self.reader.file_of(&leaves.start);
+        match self.reader.state(&file).map(|state| state.stamp) {
+            Err(error) => {
+                note(&region, Err(error));
+            }
+            Ok(stamp) if !stamp.is_present() => {
+                note(&region, Ok(ours.differing(&region, Side::Fill(&self.fill))));
+            }
+            Ok(stamp) => {
+                let leaves: Vec<Vec<u64>> = leaves.positions().collect();
+                let one = |leaf: &Vec<u64>| {
+                    let part = Region::of_cell(leaf, &self.array.leaf_shape).intersect(&region);
+                    note(&part, self.compare_leaf(ours, leaf, stamp, &part, means)).then_some(())
+                };
+                // Whoever has enough does not want to know.
+                let _ = leaves.par_iter().with_min_len(RUN_OF_LEAVES).try_for_each(one);
+            }
+        }
+    }
+
+    fn compare_leaf(
+        &self,
+        ours: Ours<'_>,
+        leaf: &[u64],
+        stamp: Stamp,
+        part: &Region,
+        means: CompareMeans<'_>,
+    ) -> Result<Found, SourceError> {
+        let (n, leaf_bytes) = self.buffers();
+        let mut slot = means.slots.take(self.scratch_bytes(), (n * leaf_bytes) as usize);
+        let decoded = self.read(leaf, stamp, slot.buffer())?;
+        let cell = Region::of_cell(leaf, &self.array.leaf_shape);
+        let strides = c_strides(&self.array.leaf_shape);
+        let theirs = match decoded {
+            Some(bytes) => Side::Bytes { bytes, first: first(part, &cell, &strides), strides: &strides },
+            None => Side::Fill(&self.fill),
+        };
+        Ok(Progress::timed(means.place_ns, || ours.differing(part, theirs)))
     }
 
     /// Decodes `leaf` into the first part of `buffer`, in C order and in the source's byte order; `None` where it does
@@ -92,6 +149,34 @@ impl TargetArray {
         let axes: Vec<CopyAxis> = (0..shape.len()).map(axis).collect();
         copy_strided(decoded, 0, turned, 0, &axes, self.array.item_bytes);
         Ok(Some(turned))
+    }
+}
+
+/// What comparing takes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::materialize) struct CompareMeans<'a> {
+    /// Scratch for decoding.
+    pub(in crate::materialize) slots: &'a Slots,
+    /// Adds up nanoseconds spent comparing, over all threads.
+    pub(in crate::materialize) place_ns: &'a AtomicU64,
+}
+
+/// A unit of the source.
+#[derive(Clone, Copy)]
+struct Ours<'a> {
+    source: &'a SourceArray,
+    unit: &'a Region,
+    strides: &'a [u64],
+    bytes: Option<&'a [u8]>,
+}
+
+impl Ours<'_> {
+    fn differing(&self, region: &Region, theirs: Side<'_>) -> Found {
+        let ours = match self.bytes {
+            Some(bytes) => Side::Bytes { bytes, first: first(region, self.unit, self.strides), strides: self.strides },
+            None => Side::Fill(&self.source.fill),
+        };
+        differences(region, self.source.item_bytes, ours, theirs)
     }
 }
 
@@ -144,66 +229,16 @@ impl Compare<'_> {
     /// Compares `unit`; without its bytes it is all fill value.
     fn compare(&self, unit: u64, bytes: Option<&[u8]>) {
         let padded = self.units.piece_region(unit);
-        let region = padded.clipped(&self.source.shape);
-        if region.is_empty() {
-            return;
-        }
-        let leaves = region.cells(&self.target.array.leaf_shape);
-        let file = self.target.reader.file_of(&leaves.start);
-        match self.target.reader.state(&file).map(|state| state.stamp) {
-            Err(error) => self.note_unread(&error),
-            Ok(stamp) if !stamp.is_present() => {
-                let strides = c_strides(&padded.shape());
-                self.note(&region, self.differing(&region, &padded, &strides, bytes, Side::Fill(&self.target.fill)));
+        let note = |region: &Region, found: Result<Found, SourceError>| {
+            match found {
+                Ok(found) => self.note(region, found),
+                Err(error) => self.note_unread(&error),
             }
-            Ok(stamp) => {
-                let strides = c_strides(&padded.shape());
-                let leaves: Vec<Vec<u64>> = leaves.positions().collect();
-                leaves.par_iter().with_min_len(RUN_OF_LEAVES).for_each(|leaf| {
-                    self.compare_leaf(leaf, stamp, &padded, &strides, bytes);
-                });
-            }
-        }
-        Progress::add(&self.progress.done_bytes, self.units.region_bytes(&region));
-    }
-
-    fn compare_leaf(&self, leaf: &[u64], stamp: Stamp, unit: &Region, strides: &[u64], bytes: Option<&[u8]>) {
-        let target = self.target;
-        let cell = Region::of_cell(leaf, &target.array.leaf_shape);
-        let region = cell.intersect(unit).clipped(&self.source.shape);
-        let (n, leaf_bytes) = target.buffers();
-        let mut slot = self.slots.take(target.scratch_bytes(), (n * leaf_bytes) as usize);
-        let decoded = match target.read(leaf, stamp, slot.buffer()) {
-            Ok(decoded) => decoded,
-            Err(error) => return self.note_unread(&error),
+            true
         };
-        let found = Progress::timed(&self.progress.place_ns, || {
-            let leaf_strides = c_strides(&target.array.leaf_shape);
-            let theirs = match decoded {
-                Some(bytes) => {
-                    Side::Bytes { bytes, first: first(&region, &cell, &leaf_strides), strides: &leaf_strides }
-                }
-                None => Side::Fill(&target.fill),
-            };
-            self.differing(&region, unit, strides, bytes, theirs)
-        });
-        drop(slot);
-        self.note(&region, found);
-    }
-
-    fn differing(
-        &self,
-        region: &Region,
-        unit: &Region,
-        strides: &[u64],
-        bytes: Option<&[u8]>,
-        theirs: Side<'_>,
-    ) -> Found {
-        let ours = match bytes {
-            Some(bytes) => Side::Bytes { bytes, first: first(region, unit, strides), strides },
-            None => Side::Fill(&self.source.fill),
-        };
-        differences(region, self.source.item_bytes, ours, theirs)
+        let means = CompareMeans { slots: self.slots, place_ns: &self.progress.place_ns };
+        self.target.compare(self.source, &padded, bytes, means, &note);
+        Progress::add(&self.progress.done_bytes, self.units.region_bytes(&padded.clipped(&self.source.shape)));
     }
 
     fn note(&self, region: &Region, found: Found) {

@@ -3,11 +3,8 @@
 use crate::zarr::array::ArrayNode;
 use crate::zarr::codecs::Endian;
 use crate::zarr::json::{Value, same};
+use crate::zarr::stored::is_same_extension;
 use crate::zarr::{Readable, show};
-
-/// What decides how chunk files become elements, and which files there are.
-const STORED: [&str; 7] =
-    ["shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value", "storage_transformers"];
 
 /// The attribute that a conversion from Zarr v2 makes of the fill value, as xarray needs it.
 const FILL_VALUE: &str = "_FillValue";
@@ -76,35 +73,6 @@ pub(super) fn attributes(ours: &Value<'_>, theirs: &Value<'_>, is_made: impl Fn(
 /// Whether the elements of both are of the same type.
 pub(super) fn is_same_type(ours: Described<'_>, theirs: Described<'_>) -> bool {
     is_same_extension(ours.document.get("data_type"), theirs.document.get("data_type"))
-}
-
-/// The first thing on which two documents disagree that decides how chunk files become elements.
-pub(super) fn first_otherwise_stored(ours: &Value<'_>, theirs: &Value<'_>) -> Option<&'static str> {
-    let is_empty = |value: &Value<'_>| value.elements().is_some_and(<[_]>::is_empty);
-    STORED.into_iter().find(|key| match (ours.get(key), theirs.get(key)) {
-        (Some(ours), Some(theirs)) => !(same(ours, theirs) || is_same_extension(Some(ours), Some(theirs))),
-        (Some(only), None) | (None, Some(only)) => !is_empty(only),
-        (None, None) => false,
-    })
-}
-
-/// Whether two spellings of an extension point mean the same: a name alone is one without configuration.
-fn is_same_extension(ours: Option<&Value<'_>>, theirs: Option<&Value<'_>>) -> bool {
-    let (Some(ours), Some(theirs)) = (ours, theirs) else { return ours.is_none() && theirs.is_none() };
-    let name = ours.extension_name();
-    if name.is_none() || name != theirs.extension_name() {
-        return same(ours, theirs);
-    }
-    match (configuration(ours), configuration(theirs)) {
-        (None, None) => true,
-        (Some(ours), Some(theirs)) => same(ours, theirs),
-        _ => false,
-    }
-}
-
-fn configuration<'v, 't>(value: &'v Value<'t>) -> Option<&'v Value<'t>> {
-    let is_empty = |value: &Value<'_>| value.is_null() || (value.is_object() && value.members().is_empty());
-    value.get("configuration").filter(|value| !is_empty(value))
 }
 
 /// Both fill values as texts, where they are not the same bit for bit.

@@ -17,9 +17,9 @@ pub(super) enum Side<'a> {
 
 /// Where two boxes differ.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(in crate::materialize) struct Found {
     /// Elements.
-    pub(super) count: u64,
+    pub(in crate::materialize) count: u64,
     /// The first of them, in C order.
     pub(super) first: Vec<Unequal>,
 }

@@ -6,7 +6,7 @@ use crate::materialize::CopyError;
 use crate::source::hierarchy;
 use crate::zarr::array::ArrayNode;
 use crate::zarr::json::{self, Value};
-use crate::zarr::{Hierarchy, NodeDocs, Nodes, Readable, SourceArray, read_nodes};
+use crate::zarr::{Hierarchy, NodeDocs, Nodes, Readable, SourceArray, read_nodes, stored};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -48,9 +48,7 @@ impl Store {
     }
 
     fn array(&self, path: &str) -> Option<&ArrayNode> {
-        // They come out of a map by path, so they are in its order.
-        let arrays = &self.nodes.arrays;
-        arrays.binary_search_by(|array| array.path.as_str().cmp(path)).ok().map(|at| &arrays[at])
+        self.nodes.array(path)
     }
 
     fn is_group(&self, path: &str) -> bool {
@@ -71,7 +69,7 @@ impl Store {
     }
 }
 
-/// Every array of either store, and the groups that differ. Arrays of `expected` may be missing in the target.
+/// Every array of either store, and the groups that differ. Those of `expected` may be in one of the two alone.
 pub(super) fn pairs(
     source: &Store,
     target: &Store,
@@ -81,7 +79,7 @@ pub(super) fn pairs(
     let (mut arrays, mut groups) = (Vec::new(), Vec::new());
     for path in paths {
         let there = |store: &Store| store.hierarchy.nodes.contains_key(path);
-        if expected.contains(path.as_str()) && !there(target) {
+        if expected.contains(path.as_str()) && !(there(source) && there(target)) {
             continue;
         }
         let found = ArrayComparison { path: path.clone(), ..ArrayComparison::default() };
@@ -165,7 +163,7 @@ pub(super) fn incomparable(why: &str, differing: &str) -> String {
 
 /// How an array is compared that cannot be read, by its documents; the error says on what they disagree.
 fn as_files(ours: &Value<'_>, theirs: &Value<'_>, shape: &[u64]) -> Result<How, &'static str> {
-    match documents::first_otherwise_stored(ours, theirs) {
+    match stored::difference(ours, theirs) {
         None => Ok(How::Files(shape.iter().fold(1, |n, &len| n.saturating_mul(len)))),
         Some(differing) => Err(differing),
     }

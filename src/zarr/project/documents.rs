@@ -10,39 +10,43 @@ use crate::zarr::layout::LayoutError;
 use crate::zarr::splice::{self, Edit};
 use crate::zarr::types::VirtualArray;
 
-/// What the document of a rechunked array says of its chunks besides their shape.
-pub(crate) struct ChunkDocuments {
+/// What the document of a rechunked array says of how it is stored: the members that are not the source's.
+pub(crate) struct Stored {
+    /// `chunk_grid`.
+    pub(crate) chunk_grid: String,
     /// `chunk_key_encoding`.
-    pub(crate) key_encoding: String,
-    /// The codecs of a chunk, in encoding order, separated by commas.
+    pub(crate) chunk_key_encoding: String,
+    /// `codecs`.
     pub(crate) codecs: String,
-    /// The codecs of the index of a shard, likewise.
-    pub(crate) index_codecs: &'static str,
 }
 
-/// The source's document with the grid, the chunk keys and the codecs of the view or copy.
-pub(super) fn array_document(
-    text: &str,
-    array: &VirtualArray,
-    says: &ChunkDocuments,
-) -> Result<String, json::JsonError> {
-    let grid = |shape: &[u64]| {
-        let shape = splice::lengths(shape);
-        Edit::Set(format!(r#"{{"name": "regular", "configuration": {{"chunk_shape": {shape}}}}}"#))
-    };
-    let ChunkDocuments { key_encoding, codecs, index_codecs } = says;
-    let (grid, codecs) = match &array.shard_shape {
-        None => (grid(&array.chunk_shape), format!("[{codecs}]")),
-        Some(shard_shape) => {
-            let sharding = format!(
-                r#"[{{"name": "sharding_indexed", "configuration": {{"chunk_shape": {}, "codecs": [{codecs}], "index_codecs": [{index_codecs}], "index_location": "end"}}}}]"#,
-                splice::lengths(&array.chunk_shape)
-            );
-            (grid(shard_shape), sharding)
-        }
-    };
-    let keys = Edit::Set(key_encoding.clone());
-    splice::edit_object(text, &[("chunk_grid", grid), ("chunk_key_encoding", keys), ("codecs", Edit::Set(codecs))])
+impl Stored {
+    /// How `array` is stored with keys spelled as `chunk_key_encoding` says, the codecs of a chunk and those of the index of
+    /// a shard given in encoding order, separated by commas.
+    pub(crate) fn new(array: &VirtualArray, chunk_key_encoding: String, codecs: &str, index_codecs: &str) -> Self {
+        let grid = |shape: &[u64]| {
+            let shape = splice::lengths(shape);
+            format!(r#"{{"name": "regular", "configuration": {{"chunk_shape": {shape}}}}}"#)
+        };
+        let (chunk_grid, codecs) = match &array.shard_shape {
+            None => (grid(&array.chunk_shape), format!("[{codecs}]")),
+            Some(shard_shape) => {
+                let sharding = format!(
+                    r#"[{{"name": "sharding_indexed", "configuration": {{"chunk_shape": {}, "codecs": [{codecs}], "index_codecs": [{index_codecs}], "index_location": "end"}}}}]"#,
+                    splice::lengths(&array.chunk_shape)
+                );
+                (grid(shard_shape), sharding)
+            }
+        };
+        Stored { chunk_grid, chunk_key_encoding, codecs }
+    }
+
+    /// The source's document `text`, stored so.
+    pub(super) fn document(self, text: &str) -> Result<String, json::JsonError> {
+        let Stored { chunk_grid, chunk_key_encoding, codecs } = self;
+        let members = [("chunk_grid", chunk_grid), ("chunk_key_encoding", chunk_key_encoding), ("codecs", codecs)];
+        splice::edit_object(text, &members.map(|(key, text)| (key, Edit::Set(text))))
+    }
 }
 
 /// The groups whose consolidated copy disagrees with the nodes' own documents, each with a warning.
@@ -74,13 +78,14 @@ pub(super) fn stale_copies(
     stale
 }
 
-/// Rewrites the consolidated copy of every group below which something differs; the root always gets one.
-pub(super) fn rewrite_groups(
+/// Rewrites the consolidated copy of every group below which something has `changed`, or that is `stale`; the root
+/// always gets one.
+pub(crate) fn rewrite_groups(
     shown: &BTreeMap<String, ShownNode>,
     stale: &[String],
+    changed: &[String],
     documents: &mut BTreeMap<String, String>,
 ) -> Result<(), LayoutError> {
-    let changed: Vec<String> = documents.keys().cloned().collect();
     for (path, node) in shown.iter().filter(|(_, node)| node.is_group) {
         let document = json::parse(&node.text).map_err(|error| LayoutError::json(path, &error))?;
         let carries = consolidated::carried(&document).is_some();

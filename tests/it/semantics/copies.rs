@@ -29,7 +29,7 @@ fn threads_and_memory_change_no_byte_of_a_copy() {
         tree(&target(&store))
     };
     let one = written(&["-j", "1", "--memory", "96M"]);
-    assert_eq!(one.len(), 1 + 2 + 2 + 1, "documents, shards, a column");
+    assert_eq!(one.len(), 1 + 2 + 2 + 1 + 2, "documents, shards, a column, of which source it all is");
     assert!(one == written(&["-j", "4", "--memory", "512M"]));
 }
 
