@@ -5,6 +5,7 @@
 
 mod blosc;
 mod bounds;
+mod calls;
 mod codecs;
 mod counters;
 mod error;
@@ -20,6 +21,7 @@ mod strings;
 pub mod hierarchy;
 
 pub use bounds::Bounds;
+pub use calls::Calls;
 pub use codecs::{leaf_bytes, most_scratch_bytes};
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;

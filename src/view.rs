@@ -30,7 +30,7 @@ pub use disk::{CacheDir, DiskUsage};
 pub use engine::Reply;
 pub use error::ViewError;
 pub use follow::Follow;
-pub use open::{ArrayCost, Guards, Options};
+pub use open::{ArrayCost, Guards, Options, READ_TIMEOUT};
 
 use crate::source::Bounds;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};

@@ -49,7 +49,7 @@ pub(crate) fn open_view(
         cache_dir,
         follow,
     };
-    let guards = view::Guards { bounds };
+    let guards = view::Guards { bounds, read_timeout: config.read_timeout };
     let view = View::open_guarded(&config.source, projection, options, guards)?;
     for slow in report::slow_first_reads(&view) {
         warn(&slow);

@@ -11,7 +11,7 @@ pub(super) fn of(error: &ViewError) -> Errno {
         ViewError::NotADirectory => Errno::ENOTDIR,
         ViewError::IsADirectory => Errno::EISDIR,
         ViewError::Stale => Errno::ESTALE,
-        ViewError::OutOfNumbers => Errno::EIO,
+        ViewError::OutOfNumbers | ViewError::TimedOut { .. } => Errno::EIO,
         ViewError::Source(error) => of_source(error),
         ViewError::Io(error) => of_io(error),
         ViewError::Starved { .. } | ViewError::TooLittleMemory { .. } => Errno::ENOMEM,

@@ -178,7 +178,7 @@ impl ArrayReader {
                 };
                 let Some((offset, len)) = slot else { return Ok(None) };
                 let mut raw = [0; HEADER_BYTES];
-                if opened.read_exact_at(&mut raw, offset).is_err() {
+                if self.counters.calls.during(|| opened.read_exact_at(&mut raw, offset)).is_err() {
                     return Ok(None);
                 }
                 let header = self.header(&raw, len);

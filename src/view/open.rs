@@ -30,6 +30,9 @@ const MAX_PIECE_BYTES: u64 = 32 << 20;
 /// Source shards kept open by all arrays together: a quarter of the usual limit of 1,024 open files.
 const MAX_OPEN_SHARDS: usize = 256;
 
+/// Reads of a source that does not answer are given up after this time, unless it is said otherwise.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How a view is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -47,10 +50,18 @@ pub struct Options {
 }
 
 /// What a view is guarded against.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Guards {
     /// Links that lead elsewhere.
     pub bounds: Bounds,
+    /// A source that does not answer: reads are given up after this time.
+    pub read_timeout: Duration,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Guards { bounds: Bounds::default(), read_timeout: READ_TIMEOUT }
+    }
 }
 
 /// What reading one array of the view takes.
@@ -107,8 +118,9 @@ impl View {
             Some(CacheDir { path, limit_bytes }) => Some((DiskCache::open(path, *limit_bytes)?, root)),
             None => None,
         };
-        let Memory { cache_bytes, scratch_bytes, .. } = maker.memory;
+        let Memory { cache_bytes, scratch_bytes, group_bytes, .. } = maker.memory;
         let engine = Engine::new(arrays, cache_bytes, scratch_bytes, options.threads, counters, looks, disk)?;
+        engine.watch(guards.read_timeout, group_bytes).map_err(|error| ViewError::Io(Arc::new(error)))?;
         let layout = options.follow.map(|follow| follow.layout);
         let following = Following::new(root, layout, &projection, tree, maker);
         Ok(Arc::new_cyclic(|this| View {
@@ -170,6 +182,8 @@ impl Maker {
 struct Memory {
     cache_bytes: u64,
     scratch_bytes: u64,
+    /// The largest part of it that one thread takes.
+    group_bytes: u64,
     limits: Limits,
 }
 
@@ -212,6 +226,6 @@ impl Memory {
             max_piece_bytes: MAX_PIECE_BYTES.min(max_tile_bytes / 4),
             max_open_shards: MAX_OPEN_SHARDS / n_sharded.max(1),
         };
-        Ok(Memory { cache_bytes, scratch_bytes, limits })
+        Ok(Memory { cache_bytes, scratch_bytes, group_bytes, limits })
     }
 }

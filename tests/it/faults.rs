@@ -18,6 +18,8 @@ use tempfile::TempDir;
 
 /// Source chunks that change meanwhile.
 mod changing;
+/// One that does not answer.
+mod hanging;
 
 const N_THREADS: u64 = 6;
 const CHUNK: [u64; 3] = [7, 17, 23];
