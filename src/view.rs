@@ -1,5 +1,4 @@
 //! The one door to the virtual store: look a name up, list a directory, read a range of bytes.
-//!
 //! Everything above (the mount, later a web server) sees only this. Nodes are named by [`Node`]: cheap, and without
 //! any state per virtual chunk.
 
