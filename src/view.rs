@@ -1,5 +1,4 @@
 //! The one door to the virtual store: look a name up, list a directory, read a range of bytes.
-//!
 //! Everything above (the mount, later a web server) sees only this. Nodes are named by [`Node`]: cheap, and without
 //! any state per virtual chunk.
 
@@ -30,8 +29,9 @@ pub use disk::{CacheDir, DiskUsage};
 pub use engine::Reply;
 pub use error::ViewError;
 pub use follow::Follow;
-pub use open::{ArrayCost, Options};
+pub use open::{ArrayCost, Guards, Options, READ_TIMEOUT};
 
+use crate::source::Bounds;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use engine::Engine;
 use follow::Following;
@@ -52,6 +52,7 @@ pub struct View {
     engine: Arc<Engine>,
     following: Following,
     memory_bytes: u64,
+    bounds: Bounds,
     this: Weak<View>,
 }
 
@@ -190,7 +191,7 @@ impl View {
     /// [`ViewError::Stale`] where a file is not any more what it was.
     pub fn restat(&self, node: &Node) -> Result<Stat, ViewError> {
         let Node::Host { path, stamp } = node else { return self.stat(node) };
-        let now = HostStamp::of(path)?;
+        let now = HostStamp::within(&self.bounds, path)?;
         let is_same = if stamp.is_directory {
             (now.is_directory, now.device, now.inode) == (true, stamp.device, stamp.inode)
         } else {
@@ -232,12 +233,14 @@ impl View {
                     }
                 }
             }
-            Node::Host { path, stamp } if stamp.is_directory => host::list(path, from, &mut |next, name| {
-                let found = if is_dots(name) { None } else { self.host_node(&path.join(name)).ok() };
-                let is_directory = found.as_ref().is_none_or(|(_, stat)| stat.is_directory);
-                let (node, stat) = found.unzip();
-                emit(ListEntry { next, name, node, stat, is_directory })
-            }),
+            Node::Host { path, stamp } if stamp.is_directory => {
+                host::list(&self.bounds, path, from, &mut |next, name| {
+                    let found = if is_dots(name) { None } else { self.host_node(&path.join(name)).ok() };
+                    let is_directory = found.as_ref().is_none_or(|(_, stat)| stat.is_directory);
+                    let (node, stat) = found.unzip();
+                    emit(ListEntry { next, name, node, stat, is_directory })
+                })
+            }
             _ => Err(ViewError::NotADirectory),
         }
     }
@@ -264,13 +267,15 @@ impl View {
                 }
                 Err(error) => reply(Err(error)),
             },
-            Node::Host { path, stamp } if !stamp.is_directory => match host::read(path, stamp, offset, len) {
-                Ok(bytes) => reply(Ok(&bytes)),
-                Err(error) => {
-                    self.engine.journal.record(format!("{}: {error}", path.display()));
-                    reply(Err(error));
+            Node::Host { path, stamp } if !stamp.is_directory => {
+                match host::read(&self.bounds, path, stamp, offset, len) {
+                    Ok(bytes) => reply(Ok(&bytes)),
+                    Err(error) => {
+                        self.engine.journal.record(format!("{}: {error}", path.display()));
+                        reply(Err(error));
+                    }
                 }
-            },
+            }
             _ => reply(Err(ViewError::IsADirectory)),
         }
     }
@@ -343,7 +348,7 @@ impl View {
     ) -> Result<(), ViewError> {
         let has_v3_document = directory.path.join(DOCUMENT).exists();
         let stands_in = if directory.path.join(".zarray").exists() { ".zarray" } else { ".zgroup" };
-        host::list(&directory.path, from, &mut |next, name| {
+        host::list(&self.bounds, &directory.path, from, &mut |next, name| {
             if is_dots(name) {
                 return emit(ListEntry { next, name, node: None, stat: None, is_directory: true });
             }
@@ -363,11 +368,6 @@ impl View {
             let (node, stat) = found.unzip();
             emit(ListEntry { next, name: shown, node, stat, is_directory })
         })
-    }
-
-    fn host_node(&self, path: &Path) -> Result<(Node, Stat), ViewError> {
-        let stamp = HostStamp::of(path).map_err(|error| self.absence(error))?;
-        Ok((Node::Host { path: path.into(), stamp }, stamp.stat()))
     }
 
     /// Enters an error in the journal on its way up.

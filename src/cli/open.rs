@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rechunkfs::source::hierarchy;
+use rechunkfs::source::{Bounds, hierarchy};
 use rechunkfs::view::{self, CacheDir, View};
 use rechunkfs::zarr;
 
@@ -33,7 +33,8 @@ pub(crate) fn open_view(
         ));
     }
     progress.doing(&format!("reading the metadata of {}", config.source.display()));
-    let hierarchy = hierarchy::read(&config.source)?;
+    let bounds = if config.is_confined { Bounds::within(&config.source) } else { Bounds::default() };
+    let hierarchy = hierarchy::read_within(&config.source, &bounds)?;
     let projection = zarr::project(&hierarchy, &config.layout)?;
     for warning in &projection.warnings {
         warn(warning);
@@ -48,7 +49,8 @@ pub(crate) fn open_view(
         cache_dir,
         follow,
     };
-    let view = View::open(&config.source, projection, options)?;
+    let guards = view::Guards { bounds, read_timeout: config.read_timeout };
+    let view = View::open_guarded(&config.source, projection, options, guards)?;
     for slow in report::slow_first_reads(&view) {
         warn(&slow);
     }

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::Bounds;
 use crate::zarr::hierarchy::{Document, Hierarchy, NodeDocs};
 use crate::zarr::json::{self, JsonError, Value};
 
@@ -60,6 +61,14 @@ pub enum HierarchyError {
 /// # Errors
 /// When the store is missing, is none, or holds a document that cannot be read or is not JSON.
 pub fn read(root: &Path) -> Result<Hierarchy, HierarchyError> {
+    read_within(root, &Bounds::default())
+}
+
+/// The same, of documents within bounds.
+///
+/// # Errors
+/// Likewise, and where a document lies elsewhere.
+pub fn read_within(root: &Path, bounds: &Bounds) -> Result<Hierarchy, HierarchyError> {
     match fs::metadata(root) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
@@ -72,7 +81,7 @@ pub fn read(root: &Path) -> Result<Hierarchy, HierarchyError> {
             return Err(HierarchyError::Unreadable { path: root.to_owned(), source });
         }
     }
-    let mut walk = Walk { nodes: BTreeMap::new(), entered: HashSet::new() };
+    let mut walk = Walk { bounds, nodes: BTreeMap::new(), entered: HashSet::new() };
     if !walk.node(root, String::new(), 0)? {
         return Err(HierarchyError::NotAStore { root: root.to_owned(), hint: hint(root) });
     }
@@ -91,16 +100,17 @@ fn hint(root: &Path) -> String {
     }
 }
 
-struct Walk {
+struct Walk<'a> {
+    bounds: &'a Bounds,
     nodes: BTreeMap<String, NodeDocs>,
     /// Device and inode of the groups entered: a link back up is not followed again.
     entered: HashSet<(u64, u64)>,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Reads the node at `directory` and those below; `false` if there is none.
     fn node(&mut self, directory: &Path, path: String, depth: usize) -> Result<bool, HierarchyError> {
-        let Some((documents, is_group)) = read_documents(directory)? else {
+        let Some((documents, is_group)) = read_documents(directory, self.bounds)? else {
             return Ok(false);
         };
         self.nodes.insert(path.clone(), documents);
@@ -127,17 +137,18 @@ impl Walk {
 }
 
 /// The documents in `directory` and whether they describe a group; v3 wins where both are.
-fn read_documents(directory: &Path) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
+fn read_documents(directory: &Path, bounds: &Bounds) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
     let zarr_json = directory.join("zarr.json");
-    if let Some(document) = read_document(&zarr_json)? {
+    if let Some(document) = read_document(&zarr_json, bounds)? {
         let is_group = check_v3(&zarr_json, &document)?;
         return Ok(Some((NodeDocs::V3(document), is_group)));
     }
-    let attributes = || read_json(&directory.join(".zattrs"));
-    if let Some(array) = read_json(&directory.join(".zarray"))? {
+    let read_json = |name: &str| read_json(&directory.join(name), bounds);
+    let attributes = || read_json(".zattrs");
+    if let Some(array) = read_json(".zarray")? {
         return Ok(Some((NodeDocs::V2Array { array, attributes: attributes()? }, false)));
     }
-    if let Some(group) = read_json(&directory.join(".zgroup"))? {
+    if let Some(group) = read_json(".zgroup")? {
         return Ok(Some((NodeDocs::V2Group { group, attributes: attributes()? }, true)));
     }
     Ok(None)
@@ -168,15 +179,15 @@ fn parse<'t>(path: &Path, document: &'t Document) -> Result<Value<'t>, Hierarchy
 }
 
 /// Reads a JSON object from `path`, if the file is there.
-fn read_json(path: &Path) -> Result<Option<Document>, HierarchyError> {
-    let document = read_document(path)?;
+fn read_json(path: &Path, bounds: &Bounds) -> Result<Option<Document>, HierarchyError> {
+    let document = read_document(path, bounds)?;
     if let Some(document) = &document {
         parse(path, document)?;
     }
     Ok(document)
 }
 
-fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
+fn read_document(path: &Path, bounds: &Bounds) -> Result<Option<Document>, HierarchyError> {
     let unreadable = |source| HierarchyError::Unreadable { path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -185,6 +196,7 @@ fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
         }
         Err(source) => return Err(unreadable(source)),
     };
+    bounds.check(&file).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         // Passed over, it would take the node and all below it out of the view without a word.

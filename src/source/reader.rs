@@ -7,7 +7,7 @@ mod variable;
 use super::blosc::{HEADER_BYTES, Header};
 use super::codecs::{IndexCodec, LeafCodec, leaf_bytes};
 use super::shard::{OpenShard, Shards};
-use super::{Counters, SourceError, Stamp};
+use super::{Bounds, Counters, SourceError, Stamp};
 use crate::geometry::{Numbering, Region, n_elems, ravel};
 use crate::zarr::SourceArray;
 use decode::Encoded;
@@ -45,6 +45,7 @@ pub struct ArrayReader {
     /// The file that was opened last is small, and so are the others most likely.
     is_small: AtomicBool,
     counters: Arc<Counters>,
+    bounds: Bounds,
 }
 
 impl ArrayReader {
@@ -91,6 +92,7 @@ impl ArrayReader {
             block_bytes: AtomicU64::new(0),
             is_small: AtomicBool::new(false),
             counters,
+            bounds: Bounds::default(),
         })
     }
 
@@ -99,6 +101,11 @@ impl ArrayReader {
     pub fn with_room(self, room: &[u64]) -> Option<Self> {
         let file_numbers = Numbering::new(&self.file_grid, &grid(room, &self.array.file_shape))?;
         Some(ArrayReader { file_numbers, ..self })
+    }
+
+    /// The same, that reads nothing beyond `bounds`.
+    pub fn within(self, bounds: Bounds) -> Self {
+        ArrayReader { bounds, ..self }
     }
 
     /// Number of files along each axis.
@@ -171,7 +178,7 @@ impl ArrayReader {
                 };
                 let Some((offset, len)) = slot else { return Ok(None) };
                 let mut raw = [0; HEADER_BYTES];
-                if opened.read_exact_at(&mut raw, offset).is_err() {
+                if self.counters.calls.during(|| opened.read_exact_at(&mut raw, offset)).is_err() {
                     return Ok(None);
                 }
                 let header = self.header(&raw, len);

@@ -5,6 +5,7 @@ use super::edition::Edition;
 use super::extent::Extent;
 use super::look::Looked;
 use super::looks::Looks;
+use super::open::Guards;
 use super::tile::SLOT_BYTES;
 use super::versions::{Version, Versions};
 use crate::geometry::{EncodedOrder, Numbering, Pieces, Region, Tiling, TilingRequest, n_elems};
@@ -95,6 +96,7 @@ impl Rechunked {
         limits: Limits,
         counters: Arc<Counters>,
         looks: Arc<Looks>,
+        guards: &Guards,
     ) -> Result<Self, SourceError> {
         let source = &array.source;
         let too_many = |what: &str| SourceError::Unsupported {
@@ -106,6 +108,7 @@ impl Rechunked {
             return Err(too_many("elements along an axis"));
         }
         let reader = ArrayReader::new(root, source, limits.max_open_shards, counters)?;
+        let reader = reader.within(guards.bounds.clone());
         let room = room(&array);
         let reader = reader.with_room(&room).ok_or_else(|| too_many("source chunks"))?;
         let item_bytes = source.item_bytes as u64;

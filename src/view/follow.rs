@@ -204,7 +204,7 @@ impl View {
     }
 
     fn read_again(&self, layout: &Layout, settled: &Settled) -> Result<(Projection, Watch), String> {
-        let hierarchy = hierarchy::read(&self.root).map_err(|error| error.to_string())?;
+        let hierarchy = hierarchy::read_within(&self.root, &self.bounds).map_err(|error| error.to_string())?;
         let projection = project_again(&hierarchy, layout, settled).map_err(|error| error.to_string())?;
         self.show(&projection).map_err(|error| error.to_string())?;
         let watch = Watch::new(&self.root, &projection);

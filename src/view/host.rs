@@ -1,9 +1,10 @@
 //! Files and directories shown as they are in the source: byte for byte, and never through a Zarr library.
 
-use super::{Stat, ViewError};
+use super::{Node, Stat, View, ViewError};
+use crate::source::Bounds;
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use std::ffi::OsStr;
-use std::fs::{Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
@@ -32,6 +33,17 @@ pub struct HostStamp {
 }
 
 impl HostStamp {
+    /// Looks at `path`, following symbolic links within `bounds`.
+    pub(super) fn within(bounds: &Bounds, path: &Path) -> Result<Self, ViewError> {
+        if !bounds.are_set() {
+            return Self::of(path);
+        }
+        let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let opened = File::from(opened.map_err(|error| ViewError::from_host(error.into()))?);
+        bounds.check(&opened).map_err(|error| ViewError::Io(Arc::new(error)))?;
+        opened.metadata().map(|metadata| Self::from(&metadata)).map_err(ViewError::from_host)
+    }
+
     /// Looks at `path`, following symbolic links.
     pub(super) fn of(path: &Path) -> Result<Self, ViewError> {
         std::fs::metadata(path).map(|metadata| Self::from(&metadata)).map_err(ViewError::from_host)
@@ -64,8 +76,22 @@ impl From<&Metadata> for HostStamp {
     }
 }
 
+impl View {
+    /// What is at `path` now.
+    pub(super) fn host_node(&self, path: &Path) -> Result<(Node, Stat), ViewError> {
+        let stamp = HostStamp::within(&self.bounds, path).map_err(|error| self.absence(error))?;
+        Ok((Node::Host { path: path.into(), stamp }, stamp.stat()))
+    }
+}
+
 /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
-pub(super) fn read(path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Result<Vec<u8>, ViewError> {
+pub(super) fn read(
+    bounds: &Bounds,
+    path: &Path,
+    stamp: &HostStamp,
+    offset: u64,
+    len: u64,
+) -> Result<Vec<u8>, ViewError> {
     // A file that could be looked up and is gone now has changed; it must not look absent.
     // And opening a named pipe must not wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| {
@@ -74,6 +100,7 @@ pub(super) fn read(path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Res
             other => other,
         }
     })?;
+    bounds.check(&file).map_err(|error| ViewError::Io(Arc::new(error)))?;
     let metadata = file.metadata().map_err(|error| ViewError::Io(Arc::new(error)))?;
     if HostStamp::from(&metadata) != *stamp {
         return Err(ViewError::Stale);
@@ -88,10 +115,16 @@ pub(super) fn read(path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Res
 }
 
 /// Lists `path` from the host's own position `from`; `emit` gets the position after each entry.
-pub(super) fn list(path: &Path, from: u64, emit: &mut dyn FnMut(u64, &OsStr) -> bool) -> Result<(), ViewError> {
+pub(super) fn list(
+    bounds: &Bounds,
+    path: &Path,
+    from: u64,
+    emit: &mut dyn FnMut(u64, &OsStr) -> bool,
+) -> Result<(), ViewError> {
     let failed = |error: rustix::io::Errno| ViewError::Io(Arc::new(error.into()));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+    bounds.check(&directory).map_err(|error| ViewError::Io(Arc::new(error)))?;
     if from > 0 {
         rustix::fs::seek(&directory, SeekFrom::Start(from)).map_err(failed)?;
     }

@@ -8,7 +8,7 @@ use super::looks::Looks;
 use super::tree::Tree;
 use super::{View, ViewError};
 use crate::cache::disk::DiskCache;
-use crate::source::{self, Counters, SourceError};
+use crate::source::{self, Bounds, Counters, SourceError};
 use crate::synthesis;
 use crate::zarr::{Projection, VirtualArray};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,9 @@ const MAX_PIECE_BYTES: u64 = 32 << 20;
 /// Source shards kept open by all arrays together: a quarter of the usual limit of 1,024 open files.
 const MAX_OPEN_SHARDS: usize = 256;
 
+/// Reads of a source that does not answer are given up after this time, unless it is said otherwise.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How a view is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -44,6 +47,21 @@ pub struct Options {
     pub cache_dir: Option<CacheDir>,
     /// How the view follows its source; `None` where it shows one state of it, settled file by file at the first look.
     pub follow: Option<Follow>,
+}
+
+/// What a view is guarded against.
+#[derive(Debug, Clone)]
+pub struct Guards {
+    /// Links that lead elsewhere.
+    pub bounds: Bounds,
+    /// A source that does not answer: reads are given up after this time.
+    pub read_timeout: Duration,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Guards { bounds: Bounds::default(), read_timeout: READ_TIMEOUT }
+    }
 }
 
 /// What reading one array of the view takes.
@@ -65,13 +83,32 @@ impl View {
     /// # Errors
     /// Where an array cannot be decoded, or `memory_bytes` is too little for its largest source chunk.
     pub fn open(root: &Path, projection: Projection, options: Options) -> Result<Arc<View>, ViewError> {
+        Self::open_guarded(root, projection, options, Guards::default())
+    }
+
+    /// The same, guarded otherwise than by default.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn open_guarded(
+        root: &Path,
+        projection: Projection,
+        options: Options,
+        guards: Guards,
+    ) -> Result<Arc<View>, ViewError> {
         let counters = Arc::new(Counters::default());
         let looks = Arc::new(Looks::new(options.follow.as_ref().map(|follow| follow.refresh)));
         let memory = Memory::divide(&projection.arrays, &options)?;
         if projection.arrays.len() > MAX_ARRAYS {
             return Err(ViewError::TooManyArrays { n_arrays: projection.arrays.len(), limit: MAX_ARRAYS });
         }
-        let maker = Maker { root: root.to_owned(), memory, counters: Arc::clone(&counters), looks: Arc::clone(&looks) };
+        let maker = Maker {
+            root: root.to_owned(),
+            memory,
+            counters: Arc::clone(&counters),
+            looks: Arc::clone(&looks),
+            guards: guards.clone(),
+        };
         let arrays = Arrays::default();
         for array in &projection.arrays {
             arrays.add(|idx| maker.make(idx, array.clone()))?;
@@ -81,8 +118,9 @@ impl View {
             Some(CacheDir { path, limit_bytes }) => Some((DiskCache::open(path, *limit_bytes)?, root)),
             None => None,
         };
-        let Memory { cache_bytes, scratch_bytes, .. } = maker.memory;
+        let Memory { cache_bytes, scratch_bytes, group_bytes, .. } = maker.memory;
         let engine = Engine::new(arrays, cache_bytes, scratch_bytes, options.threads, counters, looks, disk)?;
+        engine.watch(guards.read_timeout, group_bytes).map_err(|error| ViewError::Io(Arc::new(error)))?;
         let layout = options.follow.map(|follow| follow.layout);
         let following = Following::new(root, layout, &projection, tree, maker);
         Ok(Arc::new_cyclic(|this| View {
@@ -90,6 +128,7 @@ impl View {
             engine,
             following,
             memory_bytes: options.memory_bytes,
+            bounds: guards.bounds,
             this: Weak::clone(this),
         }))
     }
@@ -119,6 +158,7 @@ pub(super) struct Maker {
     memory: Memory,
     counters: Arc<Counters>,
     looks: Arc<Looks>,
+    guards: Guards,
 }
 
 impl Maker {
@@ -132,7 +172,8 @@ impl Maker {
             );
             return Err(SourceError::Unsupported { array: array.source.path.clone(), why });
         }
-        Rechunked::new(idx, &self.root, array, self.memory.limits, Arc::clone(&self.counters), Arc::clone(&self.looks))
+        let (counters, looks) = (Arc::clone(&self.counters), Arc::clone(&self.looks));
+        Rechunked::new(idx, &self.root, array, self.memory.limits, counters, looks, &self.guards)
     }
 }
 
@@ -141,6 +182,8 @@ impl Maker {
 struct Memory {
     cache_bytes: u64,
     scratch_bytes: u64,
+    /// The largest part of it that one thread takes.
+    group_bytes: u64,
     limits: Limits,
 }
 
@@ -183,6 +226,6 @@ impl Memory {
             max_piece_bytes: MAX_PIECE_BYTES.min(max_tile_bytes / 4),
             max_open_shards: MAX_OPEN_SHARDS / n_sharded.max(1),
         };
-        Ok(Memory { cache_bytes, scratch_bytes, limits })
+        Ok(Memory { cache_bytes, scratch_bytes, group_bytes, limits })
     }
 }

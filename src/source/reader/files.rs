@@ -45,7 +45,8 @@ impl ArrayReader {
     pub fn folder(&self) -> Folder {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // Whatever is wrong with it shows at the first file.
-        Folder { directory: openat(CWD, &self.directory, flags, Mode::empty()).ok() }
+        let opened = self.counters.calls.during(|| openat(CWD, &self.directory, flags, Mode::empty()));
+        Folder { directory: opened.ok() }
     }
 
     /// Looks at a file without opening it.
@@ -104,7 +105,7 @@ impl ArrayReader {
     fn look(&self, folder: &Folder, file: &[u64]) -> Result<FileState, SourceError> {
         let key = self.key(file);
         let (from, path) = folder.place(&self.directory, &key);
-        match retry_on_intr(|| statat(from, &*path, AtFlags::empty())) {
+        match self.counters.calls.during(|| retry_on_intr(|| statat(from, &*path, AtFlags::empty()))) {
             Ok(stat) => Ok(FileState::from(&stat)),
             Err(error) if is_absent(error) => Ok(FileState::ABSENT),
             Err(error) => Err(self.io(file, "look at it", error.into())),
@@ -117,9 +118,10 @@ impl ArrayReader {
         let (from, path) = folder.place(&self.directory, &key);
         // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match retry_on_intr(|| openat(from, &*path, flags, Mode::empty())) {
+        match self.counters.calls.during(|| retry_on_intr(|| openat(from, &*path, flags, Mode::empty()))) {
             Ok(opened) => {
                 Counters::add(&self.counters.files_opened, 1);
+                self.bounds.check(&opened).map_err(|error| self.io(file, "open it", error))?;
                 Ok(Some(opened.into()))
             }
             Err(error) if is_absent(error) => Ok(None),
@@ -129,7 +131,8 @@ impl ArrayReader {
 
     /// Stamp and size of an open file.
     pub(super) fn opened_state(&self, opened: &File, file: &[u64]) -> Result<(Stamp, u64), SourceError> {
-        let stat = fstat(opened).map_err(|error| self.io(file, "look at it", error.into()))?;
+        let stat =
+            self.counters.calls.during(|| fstat(opened)).map_err(|error| self.io(file, "look at it", error.into()))?;
         let state = FileState::from(&stat);
         Ok((state.stamp, state.size_bytes))
     }
