@@ -1,6 +1,5 @@
 //! Names that nobody has given in good faith.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
