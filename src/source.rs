@@ -4,6 +4,8 @@
 //! be an error, not a signal. Whatever cannot be read or decoded is a [`SourceError`], never a guess.
 
 mod blosc;
+mod bounds;
+mod calls;
 mod codecs;
 mod counters;
 mod error;
@@ -20,6 +22,8 @@ mod strings;
 
 pub mod hierarchy;
 
+pub use bounds::Bounds;
+pub use calls::Calls;
 pub use codecs::{leaf_bytes, most_scratch_bytes};
 pub use counters::{CounterValues, Counters};
 pub use error::SourceError;

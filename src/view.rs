@@ -15,6 +15,7 @@ mod host;
 mod journal;
 mod later;
 mod leaves;
+mod list;
 mod look;
 mod looks;
 mod open;
@@ -30,7 +31,8 @@ pub use disk::{CacheDir, DiskUsage};
 pub use engine::Reply;
 pub use error::ViewError;
 pub use follow::Follow;
-pub use open::{ArrayCost, Options};
+pub use list::ListEntry;
+pub use open::{ArrayCost, Options, READ_TIMEOUT};
 
 use crate::source::Store;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
@@ -41,10 +43,6 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tree::Directory;
-
-/// Positions in the listing of a rechunked array: `.`, `..`, the document, then the chunks.
-const CHUNKS_FROM: u64 = 3;
 
 /// The virtual store.
 #[derive(Debug)]
@@ -95,21 +93,6 @@ pub struct Stat {
     pub size_bytes: u64,
     /// Modification time, nanoseconds since 1970.
     pub mtime_ns: i64,
-}
-
-/// An entry of a directory listing.
-#[derive(Debug)]
-pub struct ListEntry<'a> {
-    /// Position from which to go on after this entry.
-    pub next: u64,
-    /// Its name.
-    pub name: &'a OsStr,
-    /// What it is; `None` for `.`, `..` and for whatever vanished while listing.
-    pub node: Option<Node>,
-    /// Its size and time, where `node` is known.
-    pub stat: Option<Stat>,
-    /// Directory (else file).
-    pub is_directory: bool,
 }
 
 impl View {
@@ -191,7 +174,7 @@ impl View {
     /// [`ViewError::Stale`] where a file is not any more what it was.
     pub fn restat(&self, node: &Node) -> Result<Stat, ViewError> {
         let Node::Host { path, stamp } = node else { return self.stat(node) };
-        let now = HostStamp::of(&self.store, path)?;
+        let now = HostStamp::within(&self.store, path)?;
         let is_same = if stamp.is_directory {
             (now.is_directory, now.device, now.inode) == (true, stamp.device, stamp.inode)
         } else {
@@ -213,36 +196,6 @@ impl View {
     /// Rechunked arrays so far.
     pub fn n_arrays(&self) -> u32 {
         self.engine.arrays.all().len() as u32
-    }
-
-    /// Lists a directory from position `from` (0, or a [`ListEntry::next`]), until `emit` says `false`.
-    ///
-    /// # Errors
-    /// Any failure to list: a listing is never silently short.
-    pub fn list(&self, node: &Node, from: u64, emit: &mut dyn FnMut(ListEntry<'_>) -> bool) -> Result<(), ViewError> {
-        match node {
-            Node::Directory(at) => {
-                self.keep_up();
-                let tree = self.tree();
-                let directory = tree.get(*at).ok_or(ViewError::Stale)?;
-                match &directory.array {
-                    Some(array) => self.list_chunks(*at, directory, &array.newest(), from, emit),
-                    None => {
-                        self.keep_up_times();
-                        self.list_overlay(*at, directory, from, emit)
-                    }
-                }
-            }
-            Node::Host { path, stamp } if stamp.is_directory => {
-                host::list(&self.store, path, from, &mut |next, name, stamp| {
-                    let found = if is_dots(name) { None } else { self.listed_node(&path.join(name), stamp).ok() };
-                    let is_directory = found.as_ref().is_none_or(|(_, stat)| stat.is_directory);
-                    let (node, stat) = found.unzip();
-                    emit(ListEntry { next, name, node, stat, is_directory })
-                })
-            }
-            _ => Err(ViewError::NotADirectory),
-        }
     }
 
     /// Reads up to `len` bytes from `offset` and hands them to `reply`: fewer only at the end of the file.
@@ -283,7 +236,7 @@ impl View {
     /// The directory of the source store, where it has one.
     pub fn source_directory(&self) -> Option<&Path> {
         match &self.store {
-            Store::Disk(root) => Some(root),
+            Store::Disk { root, .. } => Some(root),
             Store::Objects(_) => None,
         }
     }
@@ -297,96 +250,6 @@ impl View {
         tree.get(directory).and_then(|directory| directory.document_at(version)).cloned().ok_or(ViewError::Stale)
     }
 
-    fn list_chunks(
-        &self,
-        at: u32,
-        directory: &Directory,
-        edition: &edition::Edition,
-        from: u64,
-        emit: &mut dyn FnMut(ListEntry<'_>) -> bool,
-    ) -> Result<(), ViewError> {
-        let document = directory
-            .document
-            .as_ref()
-            .map(|document| (Node::Document { directory: at, version: document.version }, document.stat()));
-        let fixed = [(".", None), ("..", None), (DOCUMENT, document)];
-        for (position, (name, found)) in fixed.into_iter().enumerate().skip(from.min(CHUNKS_FROM) as usize) {
-            let (node, stat) = found.unzip();
-            let is_directory = node.is_none();
-            if !emit(ListEntry { next: position as u64 + 1, name: OsStr::new(name), node, stat, is_directory }) {
-                return Ok(());
-            }
-        }
-        for file in edition.files_from(from.max(CHUNKS_FROM) - CHUNKS_FROM) {
-            let footprint = self.noted(edition.footprint_now(file))?;
-            if !footprint.is_present {
-                continue;
-            }
-            let node = Some(Node::Chunk { array: edition.array.idx, file, version: footprint.version });
-            let stat = Some(Stat::of_file(edition.file_bytes(), footprint.times.time_ns()));
-            let name = edition.file_name(file);
-            if !emit(ListEntry {
-                next: file + CHUNKS_FROM + 1,
-                name: OsStr::new(&name),
-                node,
-                stat,
-                is_directory: false,
-            }) {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Lists a directory of the source with its virtual parts in the place of the source's.
-    ///
-    /// The positions are the host's own, so that listing needs no state: a v2 node's main document stands for the
-    /// virtual `zarr.json`.
-    fn list_overlay(
-        &self,
-        at: u32,
-        directory: &Directory,
-        from: u64,
-        emit: &mut dyn FnMut(ListEntry<'_>) -> bool,
-    ) -> Result<(), ViewError> {
-        let is_there = |name: &str| HostStamp::of(&self.store, &directory.path.join(name)).is_ok();
-        let has_v3_document = is_there(DOCUMENT);
-        let stands_in = if is_there(".zarray") { ".zarray" } else { ".zgroup" };
-        host::list(&self.store, &directory.path, from, &mut |next, name, _| {
-            if is_dots(name) {
-                return emit(ListEntry { next, name, node: None, stat: None, is_directory: true });
-            }
-            if directory.hidden.contains(name) {
-                return true;
-            }
-            let shown = if directory.document.is_some() && is_v2_document(name) {
-                if has_v3_document || name != stands_in {
-                    return true;
-                }
-                OsStr::new(DOCUMENT)
-            } else {
-                name
-            };
-            let found = self.lookup(&Node::Directory(at), shown).ok();
-            let is_directory = found.as_ref().is_some_and(|(_, stat)| stat.is_directory);
-            let (node, stat) = found.unzip();
-            emit(ListEntry { next, name: shown, node, stat, is_directory })
-        })
-    }
-
-    fn host_node(&self, path: &Path) -> Result<(Node, Stat), ViewError> {
-        let stamp = HostStamp::of(&self.store, path).map_err(|error| self.absence(error))?;
-        Ok((Node::Host { path: path.into(), stamp }, stamp.stat()))
-    }
-
-    /// The same of an entry of a listing, which may tell its state.
-    fn listed_node(&self, path: &Path, stamp: Option<HostStamp>) -> Result<(Node, Stat), ViewError> {
-        match stamp {
-            Some(stamp) => Ok((Node::Host { path: path.into(), stamp }, stamp.stat())),
-            None => self.host_node(path),
-        }
-    }
-
     /// Enters an error in the journal on its way up.
     fn noted<T>(&self, result: Result<T, crate::source::SourceError>) -> Result<T, ViewError> {
         result.map_err(|error| {
@@ -398,10 +261,6 @@ impl View {
 
 fn is_v2_document(name: &OsStr) -> bool {
     V2_DOCUMENTS.iter().any(|document| name == *document)
-}
-
-fn is_dots(name: &OsStr) -> bool {
-    name == "." || name == ".."
 }
 
 impl Stat {

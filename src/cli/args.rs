@@ -11,6 +11,9 @@ use rechunkfs::memory::MemoryRequest;
 use rechunkfs::zarr::{Size, parse_size};
 
 /// Beyond, `never` says it better.
+/// Bounds of `--read-timeout`.
+const LEAST_READ_TIMEOUT: Duration = Duration::from_secs(1);
+const MOST_READ_TIMEOUT: Duration = Duration::from_secs(86_400);
 const MAX_REFRESH: Duration = Duration::from_secs(365 * 86_400);
 
 /// Shows a Zarr store through another chunking, without copying it; or writes the copy.
@@ -276,6 +279,9 @@ pub(crate) struct ResourceArgs {
     /// network file systems 15, of a URL 60]
     #[arg(long, value_name = "SECONDS", value_parser = parse_refresh, help_heading = "Resources")]
     pub(crate) refresh: Option<Refresh>,
+    /// A read becomes an error when the source has not answered for so long; decoding takes the time that it takes [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_read_timeout, help_heading = "Resources")]
+    pub(crate) read_timeout: Option<Duration>,
     /// Memory for the whole process: 512M, 2GiB, 25% [default: a quarter, at most 8 GiB, of what machine, cgroups
     /// and Slurm leave]
     #[arg(long, value_name = "SIZE")]
@@ -313,6 +319,16 @@ pub(crate) struct OutputArgs {
     /// Where to log [default: in the background $XDG_STATE_HOME/rechunkfs (see `status`), else stderr]
     #[arg(long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
+    /// How the log is written: a line of text, or a JSON object a line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// What a line of the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 fn plain_size(text: &str) -> Result<u64, String> {
@@ -341,4 +357,10 @@ fn parse_refresh(text: &str) -> Result<Refresh, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let seconds = seconds.filter(|seconds| *seconds <= MAX_REFRESH);
     seconds.map(Refresh::After).ok_or_else(|| "give seconds, such as 2 or 0.5, or never".to_owned())
+}
+
+fn parse_read_timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let seconds = seconds.filter(|seconds| (LEAST_READ_TIMEOUT..=MOST_READ_TIMEOUT).contains(seconds));
+    seconds.ok_or_else(|| "give seconds, such as 60, from 1 to 86400".to_owned())
 }

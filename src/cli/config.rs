@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rechunkfs::materialize::Sample;
 use rechunkfs::memory::{self, Budget, default_threads};
 use rechunkfs::source::{StorageOption, Store};
-use rechunkfs::view::CacheDir;
+use rechunkfs::view::{CacheDir, READ_TIMEOUT};
 use rechunkfs::zarr::layout::Layout;
 
 use super::{args, cache_dir, filesystem};
@@ -31,6 +31,8 @@ pub(crate) struct ViewConfig {
     pub(crate) cache_dir: Option<CacheDir>,
     /// After this time a change of the source shows; `None` where none ever does.
     pub(crate) refresh: Option<Duration>,
+    /// After this time a read is given up for which the source does not answer.
+    pub(crate) read_timeout: Duration,
     pub(crate) log: LogConfig,
 }
 
@@ -40,6 +42,7 @@ pub(crate) struct LogConfig {
     pub(crate) quiet: bool,
     /// Absolute.
     pub(crate) file: Option<PathBuf>,
+    pub(crate) is_json: bool,
 }
 
 /// Where a view appears.
@@ -164,6 +167,7 @@ impl ViewConfig {
             },
             store,
             source,
+            read_timeout: resources.read_timeout.unwrap_or(READ_TIMEOUT),
             layout: layout.into(),
             budget: Budget::settle(resources.memory, memory::Default::BESIDE)?,
             threads: resources.threads.map_or_else(default_threads, usize::from),
@@ -188,7 +192,8 @@ impl From<args::LayoutArgs> for Layout {
 impl LogConfig {
     fn new(output: args::OutputArgs) -> anyhow::Result<Self> {
         let file = output.log_file.map(std::path::absolute).transpose()?;
-        Ok(Self { verbosity: output.verbose, quiet: output.quiet, file })
+        let is_json = output.log_format == args::LogFormat::Json;
+        Ok(Self { verbosity: output.verbose, quiet: output.quiet, file, is_json })
     }
 }
 
@@ -263,8 +268,19 @@ fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
 
 impl MountConfig {
     pub(crate) fn new(args: args::MountArgs, as_daemon: bool) -> anyhow::Result<Self> {
+        let target = Target::new(args.mountpoint);
+        if matches!(target, Target::Descriptor(_)) && (args.allow_other || args.allow_root) {
+            bail!(
+                "--allow-other and --allow-root are for whoever mounts, who has decided already where a descriptor is handed over"
+            );
+        }
+        let mut view = ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?;
+        if args.allow_other {
+            // Links that lead out of the source are not followed where others may read the view.
+            view.store = view.store.confined();
+        }
         Ok(Self {
-            target: Target::new(args.mountpoint),
+            target,
             access: match (args.allow_other, args.allow_root) {
                 (true, _) => Access::All,
                 (false, true) => Access::OwnerAndRoot,
@@ -279,7 +295,7 @@ impl MountConfig {
                 (false, false, false) => Role::Launcher,
             },
             json: args.json,
-            view: ViewConfig::new(&args.source, args.layout, &args.resources, args.output)?,
+            view,
         })
     }
 }

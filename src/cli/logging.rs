@@ -37,9 +37,11 @@ pub(crate) fn start(config: &LogConfig, default_file: Option<&Path>) -> anyhow::
         (None, Some(path)) => Some(Late { path: path.to_owned(), file: None }),
         (None, None) => None,
     };
-    match late {
-        Some(late) => builder.with_writer(Mutex::new(late)).init(),
-        None => builder.with_writer(std::io::stderr).with_target(false).without_time().init(),
+    match (late, config.is_json) {
+        (Some(late), true) => builder.json().with_writer(Mutex::new(late)).init(),
+        (None, true) => builder.json().with_writer(std::io::stderr).init(),
+        (Some(late), false) => builder.with_writer(Mutex::new(late)).init(),
+        (None, false) => builder.with_writer(std::io::stderr).with_target(false).without_time().init(),
     }
     // Where the log is not stderr, stderr still gets the panic until the daemon lets go of it.
     let print = std::panic::take_hook();

@@ -65,7 +65,8 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     if !config.json && !config.log.quiet {
         output::text(&shown.text());
     }
-    let bytes: u64 = projection.copied.iter().map(|copied| decoded_bytes(&copied.array.source)).sum();
+    let sizes = projection.copied.iter().map(|copied| decoded_bytes(&copied.array.source));
+    let bytes: u64 = sizes.fold(0, u64::saturating_add);
     let forecast = materialize::forecast(&projection, &options, config.dry_run || bytes >= SAMPLED_BYTES)?;
     if !config.log.quiet {
         forecast::warnings(&forecast).iter().for_each(|text| output::warning(text));

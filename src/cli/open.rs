@@ -48,7 +48,7 @@ pub(crate) fn open_view(
         cache_dir,
         follow,
     };
-    let view = View::open(&config.store, projection, options)?;
+    let view = View::open_guarded(&config.store, projection, options, config.read_timeout)?;
     for slow in report::slow_first_reads(&view) {
         warn(&slow);
     }

@@ -53,7 +53,10 @@ impl Place {
     /// Serves `view` there, and closes the directory underneath. After a failure nothing stays mounted, and
     /// the directory is as it was.
     pub(crate) fn serve(self, view: Arc<View>, options: session::Options) -> anyhow::Result<Serving> {
-        let started = Session::start(FileSystem::new(view), self.device, self.mount.clone(), options)
+        let file_system = FileSystem::new(view);
+        let file_system = if self.mount.is_some() { file_system } else { file_system.refusing_writers() };
+        let file_system = if options.root_and_owner_only { file_system.closed_to_others() } else { file_system };
+        let started = Session::start(file_system, self.device, self.mount.clone(), options)
             .and_then(|session| session.await_answer().map(|()| session))
             .context("the mount does not answer");
         match started {

@@ -24,7 +24,7 @@ impl FileSystem {
             ctime: time,
             crtime: time,
             kind: if stat.is_directory { FileType::Directory } else { FileType::RegularFile },
-            perm: if stat.is_directory { 0o555 } else { 0o444 },
+            perm: self.mode_mask & if stat.is_directory { 0o555 } else { 0o444 },
             nlink: if stat.is_directory { 2 } else { 1 },
             uid: self.owner.0,
             gid: self.owner.1,

@@ -11,7 +11,7 @@ pub(super) fn of(error: &ViewError) -> Errno {
         ViewError::NotADirectory => Errno::ENOTDIR,
         ViewError::IsADirectory => Errno::EISDIR,
         ViewError::Stale => Errno::ESTALE,
-        ViewError::OutOfNumbers => Errno::EIO,
+        ViewError::OutOfNumbers | ViewError::TimedOut { .. } => Errno::EIO,
         ViewError::Source(error) => of_source(error),
         ViewError::Io(error) => of_io(error),
         ViewError::Starved { .. } | ViewError::TooLittleMemory { .. } => Errno::ENOMEM,
@@ -48,6 +48,7 @@ fn of_io(error: &std::io::Error) -> Errno {
             | libc::ENAMETOOLONG
             | libc::ESTALE),
         ) => Errno::from_i32(code),
+        None if error.kind() == std::io::ErrorKind::PermissionDenied => Errno::EACCES,
         _ => Errno::EIO,
     }
 }

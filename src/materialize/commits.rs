@@ -2,17 +2,18 @@
 
 use super::CopyError;
 use super::array::ArrayCopy;
+use super::disk;
 use super::journal::{ArrayCommit, Commit, Journal, Spool, runs};
 use super::place::Place;
 use super::progress::Progress;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A crash costs at most what was done in this time, or this many bytes, and in the commit under way. Short copies are
-/// committed more often, at a fifth of the time that they have taken so far.
+/// committed more often, at a fifth of the time that they have taken so far, but not so often that commits take more
+/// than a sixth of it.
 const AT_MOST_EVERY: Duration = Duration::from_secs(5);
 const AT_LEAST_EVERY: Duration = Duration::from_millis(300);
 const EVERY_BYTES: u64 = 256 << 20;
@@ -133,9 +134,10 @@ impl Commits {
     /// Commits until [`Self::end`]; what is noted after the last commit is left to [`Self::commit`].
     fn run(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
         let start = Instant::now();
+        let mut took = Duration::ZERO;
         loop {
             let began = Instant::now();
-            let every = (start.elapsed() / 5).clamp(AT_LEAST_EVERY, AT_MOST_EVERY);
+            let every = (start.elapsed() / 5).max(took * 5).clamp(AT_LEAST_EVERY, AT_MOST_EVERY);
             let mut pending = self.lock();
             while !pending.is_over && pending.bytes < EVERY_BYTES && began.elapsed() < every {
                 pending = self.wake.wait_timeout(pending, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
@@ -145,7 +147,9 @@ impl Commits {
             if is_over {
                 return Ok(());
             }
+            let began = Instant::now();
             self.commit(journal, arrays)?;
+            took = began.elapsed();
         }
     }
 
@@ -207,6 +211,5 @@ impl Commits {
 
 /// Writes out all that the file system of `folder` still has in memory.
 pub(super) fn sync_file_system(folder: &Path) -> Result<(), CopyError> {
-    let opened = File::open(folder).map_err(|error| CopyError::io(folder, "open it", error))?;
-    rustix::fs::syncfs(&opened).map_err(|error| CopyError::io(folder, "sync it", error))
+    disk::sync_all(folder).map_err(|error| CopyError::io(folder, "sync it", error))
 }

@@ -5,9 +5,10 @@
 //! records at its start count.
 
 use super::CopyError;
+use super::disk::{self, Out};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,8 @@ pub(super) struct ArrayCommit {
 pub(super) struct Spool {
     pub(super) max_tile_bytes: u64,
     pub(super) leaves_per_band: u64,
+    /// Tiles that lie together, to be told apart by a pass of its own; 0 where each lies by itself.
+    pub(super) tiles_per_bundle: u64,
     pub(super) path: PathBuf,
     /// The file's inode number and length: another file at this path, or a new one, holds none of the bands.
     pub(super) inode: u64,
@@ -128,7 +131,7 @@ pub(super) fn runs(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
 /// The journal, open for appending.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
+    file: Out,
     path: PathBuf,
     /// The number of this journal.
     pub(super) run: u64,
@@ -140,12 +143,12 @@ impl Journal {
         // In place only when whole: a folder with a journal is one that can be resumed.
         let fresh = path.with_extension("new");
         let mut journal = Journal {
-            file: File::create(&fresh).map_err(|error| CopyError::io(&fresh, "create it", error))?,
+            file: disk::create(&fresh).map_err(|error| CopyError::io(&fresh, "create it", error))?,
             path: fresh.clone(),
             run: header.run,
         };
         journal.append_record(header)?;
-        std::fs::rename(&fresh, path).map_err(|error| CopyError::io(path, "create it", error))?;
+        disk::rename(&fresh, path).map_err(|error| CopyError::io(path, "create it", error))?;
         super::site::sync_directory(path.parent().unwrap_or(path))?;
         journal.path = path.to_owned();
         Ok(journal)
@@ -154,7 +157,7 @@ impl Journal {
     /// Opens the journal of an unfinished copy that is to go on as `wanted` says; damage at its end is cut off.
     pub(super) fn resume(path: &Path, wanted: &Header) -> Result<(Self, Vec<Commit>), CopyError> {
         let io = |error| CopyError::io(path, "read it", error);
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let mut file = disk::open(path).map_err(io)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
         let cannot = |what: String| CopyError::CannotResume { partial: path.parent().unwrap_or(path).to_owned(), what };
@@ -184,7 +187,7 @@ impl Journal {
         let io = |error| CopyError::io(&self.path, "write it", error);
         let json = serde_json::to_string(record).map_err(|error| io(error.into()))?;
         let line = format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes()));
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(io)
+        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync()).map_err(io)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Where a copy comes into being: beside its target, under a lock, and in its place by one rename.
 
-use super::CopyError;
+use super::{CopyError, disk, journal};
 use rustix::fs::{FlockOperation, RenameFlags};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -127,14 +129,30 @@ impl Site {
         elsewhere.join(format!("rechunkfs-{:016x}", hasher.finish()))
     }
 
+    /// Removes the temporary files of this copy, wherever the runs that its journals tell of have put them.
+    pub(super) fn clear_temps(&self) -> Result<(), CopyError> {
+        let mut begun = BTreeSet::new();
+        for journal in [self.journal(), self.update_journal()].into_iter().filter(|journal| journal.exists()) {
+            journal::search(&journal, |commit| -> Option<()> {
+                let spools = commit.arrays.into_values().filter_map(|array| array.spool);
+                begun.extend(spools.filter_map(|spool| spool.path.parent().map(Path::to_owned)));
+                None
+            })?;
+        }
+        // A folder that does not bear this copy's name is another's.
+        let is_ours = |folder: &PathBuf| *folder == self.temp(None) || *folder == self.temp(folder.parent());
+        begun.iter().filter(|folder| is_ours(folder)).try_for_each(|folder| remove(folder))
+    }
+
     /// Removes all but the lock: the journal first, so that what is left never looks resumable.
     fn clear(&self) -> Result<(), CopyError> {
+        self.clear_temps()?;
         let rest = [self.store(), self.temp(None), self.partial.join("replaced"), self.gone(), self.mark()];
         for path in [self.journal(), self.update_journal()].iter().chain(&rest) {
             remove(path)?;
         }
         let store = self.store();
-        fs::create_dir(&store).map_err(|error| CopyError::io(&store, "create it", error))
+        disk::make_folder(&store).map_err(|error| CopyError::io(&store, "create it", error))
     }
 
     /// Tells, in the folder of the unfinished copy, which inode is the complete store: after an exchange `store` is the old
@@ -154,9 +172,8 @@ impl Site {
     pub(super) fn publish(&self) -> Result<(), CopyError> {
         let (store, target) = (self.store(), &self.target);
         let mark = self.mark();
-        let marked = fs::metadata(&store)
-            .and_then(|metadata| fs::write(&mark, metadata.ino().to_string()))
-            .and_then(|()| File::open(&mark)?.sync_all());
+        let marked =
+            fs::metadata(&store).and_then(|metadata| disk::write(&mark, metadata.ino().to_string().as_bytes())?.sync());
         marked.map_err(|error| CopyError::io(&mark, "write it", error))?;
         sync_directory(&self.partial)?;
         put_in_place(&store, target, &self.partial.join("replaced"))?;
@@ -182,16 +199,15 @@ impl Site {
 /// Puts the folder `from` in the place of `to`, in one step where the file system can. What was there is at `from` then, or
 /// at `aside`.
 pub(super) fn put_in_place(from: &Path, to: &Path, aside: &Path) -> Result<(), CopyError> {
-    let cwd = rustix::fs::CWD;
-    let failed = |error: rustix::io::Errno| CopyError::io(to, "put the copy in its place", error);
+    let failed = |error| CopyError::io(to, "put the copy in its place", error);
     let flags = if to.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-    match rustix::fs::renameat_with(cwd, from, cwd, to, flags) {
+    match disk::rename_with(from, to, flags) {
         // File systems without these flags.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
             if to.exists() {
-                rustix::fs::rename(to, aside).map_err(failed)?;
+                disk::rename(to, aside).map_err(failed)?;
             }
-            rustix::fs::rename(from, to).map_err(failed)
+            disk::rename(from, to).map_err(failed)
         }
         renamed => renamed.map_err(failed),
     }
@@ -241,14 +257,14 @@ fn check_target(target: &Path, overwrite: bool) -> Result<(), CopyError> {
 /// Creates the folder of an unfinished copy and locks it.
 fn lock(partial: &Path) -> Result<File, CopyError> {
     loop {
-        match fs::create_dir(partial) {
+        match disk::make_folder(partial) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(CopyError::io(partial, "create it", error));
             }
             _ => {}
         }
         let path = partial.join("lock");
-        let file = match OpenOptions::new().create(true).truncate(false).write(true).open(&path) {
+        let file = match disk::open_or_create(&path) {
             // Whoever finished just now has removed the folder.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             opened => opened.map_err(|error| CopyError::io(&path, "open it", error))?,
@@ -268,8 +284,8 @@ fn lock(partial: &Path) -> Result<File, CopyError> {
 /// Removes a file or a folder, if it is there.
 pub(super) fn remove(path: &Path) -> Result<(), CopyError> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
+        Ok(metadata) if metadata.is_dir() => disk::remove_all(path),
+        Ok(_) => disk::remove_file(path),
         Err(_) => Ok(()),
     };
     match removed {
@@ -280,12 +296,13 @@ pub(super) fn remove(path: &Path) -> Result<(), CopyError> {
 
 /// Makes the entries of a directory last.
 pub(super) fn sync_directory(path: &Path) -> Result<(), CopyError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| CopyError::io(path, "sync it", error))
+    disk::sync_folder(path).map_err(|error| CopyError::io(path, "sync it", error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn claim(folder: &Path, overwrite: bool, resume: bool) -> Result<(Site, bool), CopyError> {
         match Site::claim(&folder.join("source"), &folder.join("target"), Permission { overwrite, resume })? {
@@ -345,5 +362,29 @@ mod tests {
         drop(site);
         let (site, resume) = claim(folder, true, false).expect("claimed");
         assert!(!resume && !site.store().join("a/0").exists());
+    }
+
+    #[test]
+    fn temporary_files_of_an_earlier_run_go_wherever_they_are_and_those_of_others_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let (site, _) = claim(folder, false, false).expect("claimed");
+        let (ours, others) = (site.temp(Some(&folder.join("elsewhere"))), folder.join("elsewhere/of-another"));
+        let header = journal::Header::new(&folder.join("source"), BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut journal = journal::Journal::create(&site.journal(), &header).expect("created");
+        for path in [ours.join("array-0"), others.join("array-0")] {
+            file(&path, "decoded");
+            let (max_tile_bytes, leaves_per_band, tiles_per_bundle) = (1, 1, 0);
+            let spool =
+                journal::Spool { max_tile_bytes, leaves_per_band, tiles_per_bundle, path, inode: 0, len_bytes: 0 };
+            let array = journal::ArrayCommit { spool: Some(spool), ..journal::ArrayCommit::default() };
+            let commit = journal::Commit { arrays: [(0, array)].into(), passed: Vec::new() };
+            journal.append(&commit).expect("appended");
+        }
+        drop(site);
+        let (_, resume) = claim(folder, false, true).expect("claimed");
+        assert!(resume && ours.exists());
+        claim(folder, true, false).expect("claimed");
+        assert!(!ours.exists() && others.join("array-0").exists());
     }
 }

@@ -1,5 +1,6 @@
 //! Counts of what the source was asked for: shown by `status`, asserted by tests.
 
+use super::Calls;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Running totals. Relaxed: each is a statistic of its own.
@@ -17,6 +18,8 @@ pub struct Counters {
     pub decode_ns: AtomicU64,
     /// Of them: reading.
     pub read_ns: AtomicU64,
+    /// System calls that are under way.
+    pub calls: Calls,
 }
 
 /// One reading of [`Counters`].

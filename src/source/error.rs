@@ -60,6 +60,17 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// What it is counted as.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            SourceError::Io { .. } => "input or output",
+            SourceError::Corrupt { .. } => "damaged",
+            SourceError::Torn { .. } => "half-written",
+            SourceError::Changed { .. } => "changed",
+            SourceError::Unsupported { .. } => "unsupported",
+        }
+    }
+
     /// It may pass: somebody may be writing the file.
     pub fn is_torn(&self) -> bool {
         matches!(self, SourceError::Torn { .. })

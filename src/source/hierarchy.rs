@@ -63,7 +63,7 @@ pub enum HierarchyError {
 pub fn read(store: impl Into<Store>) -> Result<Hierarchy, HierarchyError> {
     let store = store.into();
     let hint = match &store {
-        Store::Disk(root) => {
+        Store::Disk { root, .. } => {
             check_directory(root)?;
             hint(root)
         }
@@ -126,7 +126,7 @@ impl Walk {
     fn children(&mut self, path: &str, documents: &NodeDocs) -> Result<Vec<String>, HierarchyError> {
         let directory = self.store.path(path);
         match &self.store {
-            Store::Disk(_) => {
+            Store::Disk { .. } => {
                 let unreadable = |source| HierarchyError::Unreadable { path: directory.clone(), source };
                 let metadata = fs::metadata(&directory).map_err(unreadable)?;
                 if !self.entered.insert((metadata.dev(), metadata.ino())) {
@@ -152,11 +152,11 @@ impl Walk {
     /// The documents of a node and whether they describe a group; v3 wins where both are.
     fn documents(&self, path: &str) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
         let directory = match &self.store {
-            Store::Disk(_) => self.store.path(path),
+            Store::Disk { .. } => self.store.path(path),
             Store::Objects(objects) => objects.url(path).into(),
         };
         let read_document = |name: &str| match &self.store {
-            Store::Disk(_) => read_document(&directory.join(name)),
+            Store::Disk { .. } => read_document(&self.store, &directory.join(name)),
             Store::Objects(objects) => {
                 let key = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
                 read_object(objects, &key)
@@ -246,7 +246,7 @@ fn parse<'t>(path: &Path, document: &'t Document) -> Result<Value<'t>, Hierarchy
     Ok(value)
 }
 
-fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
+fn read_document(store: &Store, path: &Path) -> Result<Option<Document>, HierarchyError> {
     let unreadable = |source| HierarchyError::Unreadable { path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -255,6 +255,7 @@ fn read_document(path: &Path) -> Result<Option<Document>, HierarchyError> {
         }
         Err(source) => return Err(unreadable(source)),
     };
+    store.check(&file).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         // Passed over, it would take the node and all below it out of the view without a word.

@@ -142,10 +142,10 @@ impl ArrayReader {
     pub fn check_home(&self) -> Result<(), SourceError> {
         let mut cause = io::Error::from(io::ErrorKind::NotFound);
         for name in ["zarr.json", ".zarray"] {
-            let found = match &self.store {
-                Store::Disk(_) => std::fs::metadata(self.directory.join(name)).map(|_| true),
+            let found = self.counters.calls.during(|| match &self.store {
+                Store::Disk { .. } => std::fs::metadata(self.directory.join(name)).map(|_| true),
                 Store::Objects(objects) => objects.state(&self.below(name)).map(|state| state.stamp.is_present()),
-            };
+            });
             match found {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
@@ -180,7 +180,7 @@ impl ArrayReader {
                 };
                 let Some((offset, len)) = slot else { return Ok(None) };
                 let mut raw = [0; HEADER_BYTES];
-                if opened.read_exact_at(&mut raw, offset).is_err() {
+                if self.counters.calls.during(|| opened.read_exact_at(&mut raw, offset)).is_err() {
                     return Ok(None);
                 }
                 let header = self.header(&raw, len);

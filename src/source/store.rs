@@ -1,7 +1,9 @@
 //! Where a store is: in a directory, or in the objects below a URL.
 
+use super::bounds::Bounds;
 use super::objects::Objects;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +11,12 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub enum Store {
     /// A directory.
-    Disk(Arc<Path>),
+    Disk {
+        /// Where it is.
+        root: Arc<Path>,
+        /// What of all that its paths lead to may be read.
+        bounds: Bounds,
+    },
     /// Objects below a URL.
     Objects(Arc<Objects>),
 }
@@ -40,7 +47,7 @@ impl Store {
     /// Its path or URL, for people.
     pub fn name(&self) -> PathBuf {
         match self {
-            Store::Disk(root) => root.to_path_buf(),
+            Store::Disk { root, .. } => root.to_path_buf(),
             Store::Objects(objects) => objects.name().into(),
         }
     }
@@ -48,8 +55,8 @@ impl Store {
     /// Where a key lies: on the host, or among the objects.
     pub fn path(&self, key: &str) -> PathBuf {
         match self {
-            Store::Disk(root) if key.is_empty() => root.to_path_buf(),
-            Store::Disk(root) => root.join(key),
+            Store::Disk { root, .. } if key.is_empty() => root.to_path_buf(),
+            Store::Disk { root, .. } => root.join(key),
             Store::Objects(_) => key.into(),
         }
     }
@@ -57,15 +64,39 @@ impl Store {
     /// The objects, where it is not on disk.
     pub fn objects(&self) -> Option<&Arc<Objects>> {
         match self {
-            Store::Disk(_) => None,
+            Store::Disk { .. } => None,
             Store::Objects(objects) => Some(objects),
+        }
+    }
+
+    /// The same, of which nothing is read that a link leads to elsewhere; its root is canonical. Objects have no links.
+    pub fn confined(mut self) -> Self {
+        if let Store::Disk { root, bounds } = &mut self {
+            *bounds = Bounds::within(root);
+        }
+        self
+    }
+
+    /// Whether links that lead elsewhere are not followed.
+    pub fn is_confined(&self) -> bool {
+        matches!(self, Store::Disk { bounds, .. } if bounds.are_set())
+    }
+
+    /// Looks whether something that was opened may be read.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::PermissionDenied`] where a link has led out of a confined store.
+    pub fn check(&self, opened: impl AsFd) -> io::Result<()> {
+        match self {
+            Store::Disk { bounds, .. } => bounds.check(opened),
+            Store::Objects(_) => Ok(()),
         }
     }
 }
 
 impl From<&Path> for Store {
     fn from(root: &Path) -> Self {
-        Store::Disk(root.into())
+        Store::Disk { root: root.into(), bounds: Bounds::default() }
     }
 }
 

@@ -11,6 +11,9 @@ use std::io::{self, BufRead, Read};
 const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 /// So little is decoded for the sake of the checks that come with the end of a stream.
 const SHORT_REST_BYTES: u64 = 64 << 10;
+/// What a zstd frame begins with, and the bit of the byte after it that stands for a checksum.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const ZSTD_CHECKSUM: u8 = 1 << 2;
 /// What every gzip member begins with.
 const GZIP_MAGIC: u8 = 0x1f;
 
@@ -46,6 +49,13 @@ impl Format {
         }
     }
 
+    /// Whoever wrote the stream asked for a checksum of all of it: then nothing of it is believed before that has been checked.
+    /// (gzip and zlib streams all have one.)
+    fn is_checked(self, first: &[u8]) -> bool {
+        let descriptor = first.strip_prefix(&ZSTD_MAGIC).and_then(<[u8]>::first);
+        self == Format::Zstd && descriptor.is_none_or(|descriptor| descriptor & ZSTD_CHECKSUM != 0)
+    }
+
     fn decoder<'a>(self, encoded: &'a mut dyn BufRead) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Format::Gzip => Box::new(Gzip { member: Some(GzDecoder::new(encoded)) }),
@@ -60,7 +70,7 @@ impl Format {
 }
 
 /// Decodes the bytes from `start` on that fill `out`, of a stream that decodes to `n_bytes`. Returns how many bytes
-/// were decoded: to the end of `out`, or of the stream where little was left.
+/// were decoded: to the end of `out`, or of the stream where little was left or a checksum was asked for.
 ///
 /// At the end of the stream its length is checked, and its checksum where it has one. Errors that the operating system
 /// gave for `encoded` are passed on as they are.
@@ -72,6 +82,7 @@ pub(super) fn decode(
     out: &mut [u8],
 ) -> io::Result<u64> {
     let ends_early = || damaged(&format!("it decodes to fewer than {n_bytes} bytes"));
+    let is_checked = format.is_checked(encoded.fill_buf()?);
     let mut decoder = format.decoder(encoded)?;
     let skip = |decoder: &mut dyn Read, n: u64| match io::copy(&mut decoder.take(n), &mut io::sink())? {
         skipped if skipped < n => Err(ends_early()),
@@ -86,7 +97,7 @@ pub(super) fn decode(
         }
     }
     let end = start + filled as u64;
-    if n_bytes - end > SHORT_REST_BYTES {
+    if !is_checked && n_bytes - end > SHORT_REST_BYTES {
         return Ok(end);
     }
     skip(&mut decoder, n_bytes - end)?;

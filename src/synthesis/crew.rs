@@ -36,7 +36,10 @@ pub struct Crew {
 
 #[derive(Debug)]
 struct State {
-    free: usize,
+    /// Below zero for a while, where there are fewer than before.
+    free: isize,
+    /// Beyond the total, in the place of those who hang.
+    extra: isize,
     /// Those who cannot even begin.
     n_waiting: usize,
     /// Where those at work have begun.
@@ -63,7 +66,7 @@ impl Crew {
         let total = total.max(1);
         Crew {
             total,
-            state: Mutex::new(State { free: total, n_waiting: 0, processors: Vec::new() }),
+            state: Mutex::new(State { free: total as isize, extra: 0, n_waiting: 0, processors: Vec::new() }),
             freed: Condvar::new(),
         }
     }
@@ -72,7 +75,7 @@ impl Crew {
     fn enter(&self) -> Place<'_> {
         let mut state = lock(&self.state);
         state.n_waiting += 1;
-        while state.free == 0 {
+        while state.free <= 0 {
             state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.n_waiting -= 1;
@@ -83,11 +86,20 @@ impl Crew {
     /// A place that nobody waits for.
     fn try_enter(&self) -> Option<Place<'_>> {
         let mut state = lock(&self.state);
-        if state.free <= state.n_waiting {
+        if state.free <= state.n_waiting as isize {
             return None;
         }
         state.free -= 1;
         Some(Place { crew: self, processor: None })
+    }
+
+    /// Lets `n` more work than there are, in the place of as many who hang in a system call.
+    pub fn set_extra(&self, n: usize) {
+        let mut state = lock(&self.state);
+        state.free += n as isize - state.extra;
+        state.extra = n as isize;
+        drop(state);
+        self.freed.notify_all();
     }
 
     fn is_waited_for(&self) -> bool {
@@ -219,7 +231,7 @@ mod tests {
             });
             assert!(done.iter().all(|done| done.load(Relaxed) == 1));
             assert!(most.load(Relaxed) <= total);
-            assert_eq!(lock(&crew.state).free, total);
+            assert_eq!(lock(&crew.state).free, total as isize);
         }
     }
 
@@ -244,5 +256,24 @@ mod tests {
         });
         assert!(std::panic::catch_unwind(build).is_err());
         assert_eq!(lock(&crew.state).free, 3);
+    }
+
+    #[test]
+    fn others_work_in_the_place_of_those_who_hang() {
+        let crew = Crew::new(1);
+        let (release, hangs) = std::sync::mpsc::channel::<()>();
+        let hangs = Mutex::new(hangs);
+        std::thread::scope(|scope| {
+            scope.spawn(|| crew.for_each(1, &|_| assert!(lock(&hangs).recv().is_err())));
+            while lock(&crew.state).free > 0 {
+                std::thread::yield_now();
+            }
+            crew.set_extra(1);
+            crew.for_each(3, &|_| ());
+            crew.set_extra(0);
+            assert_eq!(lock(&crew.state).free, 0);
+            drop(release);
+        });
+        assert_eq!(lock(&crew.state).free, 1);
     }
 }

@@ -14,7 +14,10 @@ pub struct Slots {
 
 #[derive(Debug)]
 struct Free {
-    bytes: u64,
+    /// Below zero for a while, where it has become less.
+    bytes: i64,
+    /// Beyond the total, in the place of what those hold who hang.
+    extra_bytes: i64,
     /// Used before, and used again: fresh memory costs about as much as what is decoded into it. Part of `bytes`.
     kept: Vec<Kept>,
 }
@@ -34,8 +37,18 @@ impl Kept {
 impl Slots {
     /// `total_bytes` of scratch; must be enough for the largest group ([`super::most_scratch_bytes`]).
     pub fn new(total_bytes: u64) -> Self {
-        let free = Free { bytes: total_bytes, kept: Vec::new() };
+        let free = Free { bytes: total_bytes as i64, extra_bytes: 0, kept: Vec::new() };
         Slots { total_bytes, free: Mutex::new(free), freed: Condvar::new() }
+    }
+
+    /// Adds `bytes` to what there is, in the place of what is held by those who hang in a system call.
+    pub fn set_extra_bytes(&self, bytes: u64) {
+        let mut free = lock(&self.free);
+        free.bytes += bytes as i64 - free.extra_bytes;
+        free.extra_bytes = bytes as i64;
+        free.trim();
+        drop(free);
+        self.freed.notify_all();
     }
 
     /// Runs `work` with a buffer of `len` bytes of scratch, with anything in it, and the right to `more` bytes besides.
@@ -49,14 +62,12 @@ impl Slots {
     pub fn take(&self, bytes: u64, buffer_len: usize) -> Slot<'_> {
         let bytes = bytes.min(self.total_bytes);
         let mut free = lock(&self.free);
-        while free.bytes < bytes {
+        while free.bytes < bytes as i64 {
             free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
-        free.bytes -= bytes;
+        free.bytes -= bytes as i64;
         let mut kept = free.kept.pop().unwrap_or_default();
-        while free.kept.iter().map(Kept::bytes).sum::<u64>() > free.bytes {
-            free.kept.pop();
-        }
+        free.trim();
         drop(free);
         if kept.buffer.len() < buffer_len || kept.bytes() > bytes {
             kept.buffer = Vec::new();
@@ -66,6 +77,15 @@ impl Slots {
             kept.workspace = Workspace::default();
         }
         Slot { slots: self, bytes, kept }
+    }
+}
+
+impl Free {
+    /// Keeps no more than is free.
+    fn trim(&mut self) {
+        while !self.kept.is_empty() && self.kept.iter().map(Kept::bytes).sum::<u64>() as i64 > self.bytes {
+            self.kept.pop();
+        }
     }
 }
 
@@ -92,8 +112,9 @@ impl Slot<'_> {
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut free = lock(&self.slots.free);
-        free.bytes += self.bytes;
+        free.bytes += self.bytes as i64;
         free.kept.push(std::mem::take(&mut self.kept));
+        free.trim();
         drop(free);
         self.slots.freed.notify_all();
     }

@@ -32,15 +32,27 @@ struct Jobs {
     wanted: VecDeque<Job>,
     likely: VecDeque<Job>,
     is_closed: bool,
+    /// Builders there are, and how many there are to be.
+    n: usize,
+    wanted_n: usize,
 }
 
 impl Builders {
     /// Starts the builders.
     pub(super) fn start() -> std::io::Result<Self> {
-        let queue = Arc::new(Queue::default());
-        for nth in 0..N_BUILDERS {
-            let queue = Arc::clone(&queue);
-            std::thread::Builder::new().name(format!("builder-{nth}")).spawn(move || {
+        let builders = Builders { queue: Arc::default() };
+        builders.set_extra(0)?;
+        Ok(builders)
+    }
+
+    /// Has `n` more build than is usual, in the place of as many who hang in a system call. Who is too many then ends after
+    /// its job.
+    pub(super) fn set_extra(&self, n: usize) -> std::io::Result<()> {
+        let mut jobs = self.queue.lock();
+        jobs.wanted_n = N_BUILDERS + n;
+        while jobs.n < jobs.wanted_n {
+            let queue = Arc::clone(&self.queue);
+            std::thread::Builder::new().name(format!("builder-{}", jobs.n)).spawn(move || {
                 while let Some(job) = queue.take() {
                     // A builder lost to a panic would be missing for the rest of the mount.
                     if catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -48,8 +60,11 @@ impl Builders {
                     }
                 }
             })?;
+            jobs.n += 1;
         }
-        Ok(Builders { queue })
+        drop(jobs);
+        self.queue.changed.notify_all();
+        Ok(())
     }
 
     /// Queues a job for which readers wait.
@@ -73,11 +88,15 @@ impl Drop for Builders {
 }
 
 impl Queue {
-    /// The next job; `None` at the end.
+    /// The next job; `None` at the end, and for a builder who is too many.
     fn take(&self) -> Option<Job> {
         let mut jobs = self.lock();
         loop {
             if jobs.is_closed {
+                return None;
+            }
+            if jobs.n > jobs.wanted_n {
+                jobs.n -= 1;
                 return None;
             }
             let next = jobs.wanted.pop_front();

@@ -5,7 +5,9 @@
 //! on another read, so any number of reads may wait.
 
 mod ahead;
+mod answers;
 mod follow;
+mod hung;
 mod jobs;
 mod keys;
 mod under_way;
@@ -25,6 +27,7 @@ use crate::source::{Counters, SourceError};
 use crate::synthesis::{Crew, Slots};
 use ahead::Ahead;
 pub(super) use ahead::Prepared;
+pub(super) use hung::Moved;
 pub(super) use keys::{Age, Entry, Key, TileKey};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -101,11 +104,18 @@ impl Engine {
     /// Reads the bytes `start..end` of virtual file `file` of an array at a version; the range lies within the file.
     pub(super) fn read(self: &Arc<Self>, edition: Edition, file: u64, start: u64, end: u64, reply: Reply) {
         self.totals.reads.fetch_add(1, Relaxed);
+        self.totals.in_flight.fetch_add(1, Relaxed);
+        let began = Instant::now();
         match edition.parts(file, start, end) {
-            Err(error) => self.answer(reply, Err(error)),
+            Err(error) => self.answer(began, reply, Err(error)),
             Ok(parts) => {
-                let read = Arc::new(Read { edition, state: Mutex::new(None), outstanding: AtomicUsize::new(0) });
-                self.advance(&read, ReadState::new(parts, reply), None);
+                let read = Arc::new(Read {
+                    edition,
+                    state: Mutex::new(None),
+                    outstanding: AtomicUsize::new(0),
+                    moved: Moved::default(),
+                });
+                self.advance(&read, ReadState::new(parts, began, reply), None);
             }
         }
     }
@@ -134,7 +144,7 @@ impl Engine {
                         return self.answer_hit(state, Ok(&bytes));
                     }
                 }
-                Err(error) => return self.answer(state.reply, Err(error.into())),
+                Err(error) => return self.answer(state.began, state.reply, Err(error.into())),
             }
         } else {
             let before = state.next;
@@ -148,7 +158,7 @@ impl Engine {
                     return self.answer_hit(state, Ok(&out));
                 }
                 Ok(()) => {}
-                Err(error) => return self.answer(state.reply, Err(error)),
+                Err(error) => return self.answer(state.began, state.reply, Err(error)),
             }
         }
         if let Some(error) = outcome.and_then(|outcome| self.failure(edition, &state, outcome)) {
@@ -156,31 +166,15 @@ impl Engine {
         }
         state.fruitless += 1;
         if state.fruitless > MAX_FRUITLESS {
-            return self.answer(state.reply, Err(ViewError::Starved { array: edition.array.path().to_owned() }));
+            return self.answer(
+                state.began,
+                state.reply,
+                Err(ViewError::Starved { array: edition.array.path().to_owned() }),
+            );
         }
+        let began = state.began;
         if let Err((reply, error)) = self.park(read, state) {
-            self.answer(reply, Err(error.into()));
-        }
-    }
-
-    /// Answers with an error; what may be in the middle of being written is tried again first.
-    fn fail(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState, error: ViewError) {
-        match state.pause(&error) {
-            Some(pause) => {
-                self.totals.waiting.fetch_add(1, Relaxed);
-                let (engine, read) = (Arc::clone(self), Arc::clone(read));
-                let again = move || {
-                    engine.totals.waiting.fetch_sub(1, Relaxed);
-                    engine.advance(&read, state, None);
-                };
-                self.later.after(pause, Box::new(again));
-            }
-            None => {
-                if state.is_torn() {
-                    self.journal.record(error.to_string());
-                }
-                self.answer(state.reply, Err(error));
-            }
+            self.answer(began, reply, Err(error.into()));
         }
     }
 
@@ -305,6 +299,7 @@ impl Engine {
         }
         self.totals.waiting.fetch_add(1, Relaxed);
         state.was_parked = true;
+        read.moved.now();
         *lock(&read.state) = Some(state);
         let mut mine = Vec::new();
         let mut is_late = false;
@@ -358,23 +353,6 @@ impl Engine {
             Delivered::Some => {}
             Delivered::All => self.cache.demote(&Key::Tile(tile.key)),
         }
-    }
-
-    fn answer_hit(&self, state: ReadState, bytes: Result<&[u8], ViewError>) {
-        if !state.was_parked {
-            self.totals.hits.fetch_add(1, Relaxed);
-        }
-        self.answer(state.reply, bytes);
-    }
-
-    fn answer(&self, reply: Reply, bytes: Result<&[u8], ViewError>) {
-        match &bytes {
-            Ok(bytes) => self.totals.reply_bytes.fetch_add(bytes.len() as u64, Relaxed),
-            Err(_) => self.totals.failed.fetch_add(1, Relaxed),
-        };
-        let began = Instant::now();
-        reply(bytes);
-        self.totals.reply_ns.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
     }
 }
 

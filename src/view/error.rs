@@ -38,6 +38,16 @@ pub enum ViewError {
         /// Array path.
         array: String,
     },
+    /// Nothing has come from the source for a long time.
+    #[error(
+        "array '{array}': the source has not answered for {seconds} s (--read-timeout); see whether its disk or server hangs"
+    )]
+    TimedOut {
+        /// Array path.
+        array: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// A build panicked.
     #[error("array '{array}': internal error while building a virtual chunk; please report it")]
     Panicked {
@@ -83,6 +93,20 @@ impl From<Arc<SourceError>> for ViewError {
 }
 
 impl ViewError {
+    /// What it is counted as.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            ViewError::NotFound | ViewError::NotADirectory | ViewError::IsADirectory => "not found",
+            ViewError::Stale => "changed",
+            ViewError::Source(error) => error.kind(),
+            ViewError::Io(_) | ViewError::Disk(_) => "input or output",
+            ViewError::TimedOut { .. } => "timed out",
+            ViewError::Starved { .. } | ViewError::TooLittleMemory { .. } => "too little memory",
+            ViewError::Panicked { .. } => "internal error",
+            ViewError::OutOfNumbers | ViewError::TooManyArrays { .. } => "too many",
+        }
+    }
+
     /// `NotFound` for what is provably absent, else the error as it is.
     pub(super) fn from_host(error: io::Error) -> Self {
         match error.kind() {

@@ -228,13 +228,15 @@ impl View {
         Ok(())
     }
 
-    /// The array that shows `array`: the one that did so before where only the shape is another one.
+    /// The array that shows `array`: one that did so before where only the shape is another one. Such a one may have been out
+    /// of the tree meanwhile: arrays are kept for ever, and a store that is written anew each night must not add some each time.
     fn array_for(&self, before: &Tree, array: &VirtualArray) -> Result<Arc<Rechunked>, SourceError> {
-        if let Some(shown) = before.array_at(&array.source.path)
-            && shown.is_like(array)
+        let shown = before.array_at(&array.source.path).filter(|shown| shown.is_like(array)).cloned();
+        let earlier = || self.engine.arrays.all().into_iter().rfind(|earlier| earlier.is_like(array));
+        if let Some(shown) = shown.or_else(earlier)
             && shown.resize(&array.source.shape)
         {
-            return Ok(Arc::clone(shown));
+            return Ok(shown);
         }
         self.engine.arrays.add(|idx| self.following.maker.make(idx, array.clone()))
     }

@@ -2,11 +2,11 @@
 
 mod objects;
 
-use super::{Stat, ViewError};
+use super::{Node, Stat, View, ViewError};
 use crate::source::Store;
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use std::ffi::OsStr;
-use std::fs::{Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
@@ -35,10 +35,21 @@ pub struct HostStamp {
 }
 
 impl HostStamp {
+    /// Looks at `path` of a store, following symbolic links, for what is to be shown: where the store is confined, within it.
+    pub(super) fn within(store: &Store, path: &Path) -> Result<Self, ViewError> {
+        if !store.is_confined() {
+            return Self::of(store, path);
+        }
+        let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let opened = File::from(opened.map_err(|error| ViewError::from_host(error.into()))?);
+        store.check(&opened).map_err(|error| ViewError::Io(Arc::new(error)))?;
+        opened.metadata().map(|metadata| Self::from(&metadata)).map_err(ViewError::from_host)
+    }
+
     /// Looks at `path` of a store, following symbolic links.
     pub(super) fn of(store: &Store, path: &Path) -> Result<Self, ViewError> {
         match store {
-            Store::Disk(_) => Self::on_disk(path),
+            Store::Disk { .. } => Self::on_disk(path),
             Store::Objects(objects) => objects::look(objects, path),
         }
     }
@@ -50,7 +61,7 @@ impl HostStamp {
     /// Looks at files, many at once where each look takes long.
     pub(super) fn of_files(store: &Store, paths: &[PathBuf]) -> Vec<Result<Self, ViewError>> {
         match store {
-            Store::Disk(_) => paths.iter().map(|path| Self::on_disk(path)).collect(),
+            Store::Disk { .. } => paths.iter().map(|path| Self::on_disk(path)).collect(),
             Store::Objects(objects) => objects::look_at_all(objects, paths),
         }
     }
@@ -82,6 +93,14 @@ impl From<&Metadata> for HostStamp {
     }
 }
 
+impl View {
+    /// What is at `path` now.
+    pub(super) fn host_node(&self, path: &Path) -> Result<(Node, Stat), ViewError> {
+        let stamp = HostStamp::within(&self.store, path).map_err(|error| self.absence(error))?;
+        Ok((Node::Host { path: path.into(), stamp }, stamp.stat()))
+    }
+}
+
 /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
 pub(super) fn read(store: &Store, path: &Path, stamp: &HostStamp, offset: u64, len: u64) -> Result<Vec<u8>, ViewError> {
     if let Store::Objects(objects) = store {
@@ -95,6 +114,7 @@ pub(super) fn read(store: &Store, path: &Path, stamp: &HostStamp, offset: u64, l
             other => other,
         }
     })?;
+    store.check(&file).map_err(|error| ViewError::Io(Arc::new(error)))?;
     let metadata = file.metadata().map_err(|error| ViewError::Io(Arc::new(error)))?;
     if HostStamp::from(&metadata) != *stamp {
         return Err(ViewError::Stale);
@@ -119,6 +139,7 @@ pub(super) fn list(store: &Store, path: &Path, from: u64, emit: Emit<'_>) -> Res
     let failed = |error: rustix::io::Errno| ViewError::Io(Arc::new(error.into()));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+    store.check(&directory).map_err(|error| ViewError::Io(Arc::new(error)))?;
     if from > 0 {
         rustix::fs::seek(&directory, SeekFrom::Start(from)).map_err(failed)?;
     }

@@ -1,6 +1,7 @@
 //! The leaves of a source array as they were at one version.
 
 use super::edition::Edition;
+use super::engine::Moved;
 use crate::geometry::{LeafShare, Region, Tiling};
 use crate::source::{Folder, SourceError, Stamp, Workspace};
 use crate::synthesis::{Lay, Leaves};
@@ -13,12 +14,14 @@ const MAX_ATTEMPTS: usize = 3;
 pub(super) struct AtVersion<'a> {
     edition: &'a Edition,
     folder: Folder,
+    /// Told of each leaf that is done with.
+    moved: &'a Moved,
 }
 
 impl<'a> AtVersion<'a> {
     /// Those of an edition, in the array's directory as it is now.
-    pub(super) fn new(edition: &'a Edition) -> Self {
-        AtVersion { edition, folder: edition.array.reader.folder() }
+    pub(super) fn new(edition: &'a Edition, moved: &'a Moved) -> Self {
+        AtVersion { edition, folder: edition.array.reader.folder(), moved }
     }
 
     /// Reads a leaf in the state that its file has at this version, by whatever `read` does.
@@ -78,6 +81,8 @@ impl Leaves for AtVersion<'_> {
         let reader = &self.edition.array.reader;
         let range = (lay.first_elem, lay.first_elem + lay.n_elems);
         let read = |stamp| reader.read_in(&self.folder, leaf, range, stamp, workspace, out);
-        self.read_settled(&reader.file_of(leaf), read)
+        let found = self.read_settled(&reader.file_of(leaf), read);
+        self.moved.now();
+        found
     }
 }

@@ -32,6 +32,9 @@ const MAX_OPEN_SHARDS: usize = 256;
 /// Threads that build, where they wait for a server most of the time.
 const REMOTE_THREADS: usize = 64;
 
+/// Reads of a source that does not answer are given up after this time, unless it is said otherwise.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How a view is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -66,7 +69,20 @@ impl View {
     ///
     /// # Errors
     /// Where an array cannot be decoded, or `memory_bytes` is too little for its largest source chunk.
-    pub fn open(store: impl Into<Store>, projection: Projection, mut options: Options) -> Result<Arc<View>, ViewError> {
+    pub fn open(store: impl Into<Store>, projection: Projection, options: Options) -> Result<Arc<View>, ViewError> {
+        Self::open_guarded(store, projection, options, READ_TIMEOUT)
+    }
+
+    /// The same, guarded against a source that does not answer: reads are given up after `read_timeout`.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn open_guarded(
+        store: impl Into<Store>,
+        projection: Projection,
+        mut options: Options,
+        read_timeout: Duration,
+    ) -> Result<Arc<View>, ViewError> {
         let store = store.into();
         if store.objects().is_some() {
             options.threads = options.threads.max(REMOTE_THREADS);
@@ -88,8 +104,9 @@ impl View {
             Some(CacheDir { path, limit_bytes }) => Some((DiskCache::open(path, *limit_bytes)?, name.as_path())),
             None => None,
         };
-        let Memory { cache_bytes, scratch_bytes, .. } = maker.memory;
+        let Memory { cache_bytes, scratch_bytes, group_bytes, .. } = maker.memory;
         let engine = Engine::new(arrays, cache_bytes, scratch_bytes, options.threads, counters, looks, disk)?;
+        engine.watch(read_timeout, group_bytes).map_err(|error| ViewError::Io(Arc::new(error)))?;
         let layout = options.follow.map(|follow| follow.layout);
         let following = Following::new(&store, layout, &projection, tree, maker);
         Ok(Arc::new_cyclic(|this| View {
@@ -148,6 +165,8 @@ impl Maker {
 struct Memory {
     cache_bytes: u64,
     scratch_bytes: u64,
+    /// The largest part of it that one thread takes.
+    group_bytes: u64,
     limits: Limits,
 }
 
@@ -190,6 +209,6 @@ impl Memory {
             max_piece_bytes: MAX_PIECE_BYTES.min(max_tile_bytes / 4),
             max_open_shards: MAX_OPEN_SHARDS / n_sharded.max(1),
         };
-        Ok(Memory { cache_bytes, scratch_bytes, limits })
+        Ok(Memory { cache_bytes, scratch_bytes, group_bytes, limits })
     }
 }

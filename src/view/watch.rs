@@ -48,7 +48,7 @@ impl Watch {
         }
         let mut listed = Vec::new();
         match store {
-            Store::Disk(_) => {
+            Store::Disk { .. } => {
                 for group in projection.group_paths.iter().map(|path| store.path(path)) {
                     let entries = std::fs::read_dir(&group).into_iter().flatten().flatten();
                     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_file()));
@@ -104,7 +104,7 @@ impl Watch {
 pub(super) fn times_below(store: &Store, path: &str) -> Times {
     let mut times = Times::default();
     match store {
-        Store::Disk(_) => {
+        Store::Disk { .. } => {
             let mut left = MAX_ENTRIES;
             add_below(store, &store.path(path), &mut times, &mut left);
         }

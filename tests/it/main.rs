@@ -1,12 +1,18 @@
 //! One integration binary. Each module is a kind of test.
 
+mod access;
 mod cli;
 mod copies;
 mod counting;
 mod damage;
 mod disk;
+mod faults;
+mod faulty;
 mod files;
+mod flips;
 mod following;
+mod fuse_model;
+mod hostile;
 mod leaf;
 mod reference;
 mod semantics;

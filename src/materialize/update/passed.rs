@@ -1,6 +1,7 @@
 //! What passes through a copy, file by file: those that changed are copied again, those that went go.
 
 use crate::materialize::commits::sync_file_system;
+use crate::materialize::disk;
 use crate::materialize::known::{KnownPassed, PassedNotes, UNKNOWN};
 use crate::materialize::passed::{Passing, copy_file, lasting_stamp};
 use crate::materialize::place::Place;
@@ -56,7 +57,9 @@ impl Passed<'_> {
         let found = Mutex::new(Found::default());
         self.passing.walk(&mut |_| Ok(()), &mut |batch| {
             batch.par_iter().for_each(|key| {
-                if self.known.is_some_and(|known| known.get(key) == self.stamp(key)) && !self.is_fresh(key) {
+                // Of a file that somebody is writing nothing is known, and nothing is the same.
+                let is_known = |stamp| self.known.is_some_and(|known| known.get(key) == Some(stamp));
+                if self.stamp(key).is_some_and(is_known) && !self.is_fresh(key) {
                     return;
                 }
                 let bytes = fs::metadata(self.passing.source.join(key)).map_or(0, |metadata| metadata.len());
@@ -116,7 +119,7 @@ impl Passed<'_> {
         }
         let folder = staged.join(key);
         let folder = folder.parent().unwrap_or(staged);
-        fs::create_dir_all(folder).map_err(|error| CopyError::io(folder, "create it", error))?;
+        disk::make_folders(folder).map_err(|error| CopyError::io(folder, "create it", error))?;
         match copy_file(self.passing.source, staged, key) {
             Ok((stamp, bytes)) => {
                 Progress::add(&progress.files, 1);

@@ -79,7 +79,8 @@ impl ArrayReader {
     /// Reads as much of a file as makes a small leaf into `buffer`. Returns how many bytes there were.
     pub(super) fn read_start(&self, opened: &Opened, file: &[u64], buffer: &mut Vec<u8>) -> Result<usize, SourceError> {
         let began = Instant::now();
-        let n = opened.read_at(prefix(buffer, SMALL_BYTES), 0).map_err(|error| self.unread(file, error))?;
+        let read = self.counters.calls.during(|| opened.read_at(prefix(buffer, SMALL_BYTES), 0));
+        let n = read.map_err(|error| self.unread(file, error))?;
         Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
         Counters::add(&self.counters.read_bytes, n as u64);
         Ok(n)
@@ -88,7 +89,7 @@ impl ArrayReader {
     pub(super) fn pread(&self, opened: &Opened, file: &[u64], offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         Counters::add(&self.counters.read_bytes, out.len() as u64);
         let began = Instant::now();
-        let read = opened.read_exact_at(out, offset);
+        let read = self.counters.calls.during(|| opened.read_exact_at(out, offset));
         Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
         read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.corrupt(file, "it ends early".into()),
@@ -292,7 +293,7 @@ impl Read for Span<'_> {
             return Ok(0);
         }
         let began = Instant::now();
-        let n = self.opened.read_at(&mut out[..wanted], self.at)?;
+        let n = self.counters.calls.during(|| self.opened.read_at(&mut out[..wanted], self.at))?;
         Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
         if n == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends early"));

@@ -52,7 +52,8 @@ impl ArrayReader {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // Whatever is wrong with it shows at the first file.
-        Folder { directory: openat(CWD, &self.directory, flags, Mode::empty()).ok() }
+        let opened = self.counters.calls.during(|| openat(CWD, &self.directory, flags, Mode::empty()));
+        Folder { directory: opened.ok() }
     }
 
     /// Looks at a file without opening it.
@@ -88,7 +89,7 @@ impl ArrayReader {
     fn look_at_all(&self, folder: &Folder, files: &[Vec<u64>]) -> Vec<Result<FileState, SourceError>> {
         if let Store::Objects(objects) = &self.store {
             let keys: Vec<String> = files.iter().map(|file| self.below(&self.key(file))).collect();
-            let states = objects.states(&keys).into_iter().zip(files);
+            let states = self.counters.calls.during(|| objects.states(&keys)).into_iter().zip(files);
             return states.map(|(state, file)| state.map_err(|error| self.io(file, "look at it", error))).collect();
         }
         let look = |file: &Vec<u64>| self.look(folder, file);
@@ -116,10 +117,11 @@ impl ArrayReader {
     fn look(&self, folder: &Folder, file: &[u64]) -> Result<FileState, SourceError> {
         let key = self.key(file);
         if let Store::Objects(objects) = &self.store {
-            return objects.state(&self.below(&key)).map_err(|error| self.io(file, "look at it", error));
+            let state = self.counters.calls.during(|| objects.state(&self.below(&key)));
+            return state.map_err(|error| self.io(file, "look at it", error));
         }
         let (from, path) = folder.place(&self.directory, &key);
-        match retry_on_intr(|| statat(from, &*path, AtFlags::empty())) {
+        match self.counters.calls.during(|| retry_on_intr(|| statat(from, &*path, AtFlags::empty()))) {
             Ok(stat) => Ok(FileState::from(&stat)),
             Err(error) if is_absent(error) => Ok(FileState::ABSENT),
             Err(error) => Err(self.io(file, "look at it", error.into())),
@@ -135,9 +137,10 @@ impl ArrayReader {
         let (from, path) = folder.place(&self.directory, &key);
         // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match retry_on_intr(|| openat(from, &*path, flags, Mode::empty())) {
+        match self.counters.calls.during(|| retry_on_intr(|| openat(from, &*path, flags, Mode::empty()))) {
             Ok(opened) => {
                 Counters::add(&self.counters.files_opened, 1);
+                self.store.check(&opened).map_err(|error| self.io(file, "open it", error))?;
                 Ok(Some(Opened::File(opened.into())))
             }
             Err(error) if is_absent(error) => Ok(None),
@@ -151,7 +154,8 @@ impl ArrayReader {
             Opened::File(opened) => opened,
             Opened::Object(object) => return Ok((object.state.stamp, object.state.size_bytes)),
         };
-        let stat = fstat(opened).map_err(|error| self.io(file, "look at it", error.into()))?;
+        let stat = self.counters.calls.during(|| fstat(opened));
+        let stat = stat.map_err(|error| self.io(file, "look at it", error.into()))?;
         let state = FileState::from(&stat);
         Ok((state.stamp, state.size_bytes))
     }
@@ -165,7 +169,8 @@ impl ArrayReader {
             _ => Part::From(0, SMALL_BYTES),
         };
         let began = Instant::now();
-        let got = objects.get(&key, part).map_err(|error| self.io(file, "read it", error))?;
+        let got = self.counters.calls.during(|| objects.get(&key, part));
+        let got = got.map_err(|error| self.io(file, "read it", error))?;
         Counters::add(&self.counters.read_ns, began.elapsed().as_nanos() as u64);
         Counters::add(&self.counters.files_opened, u64::from(got.is_some()));
         Ok(got.map(|got| {

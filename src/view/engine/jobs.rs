@@ -119,7 +119,7 @@ impl Engine {
                 prepared.withdraw();
                 return Some(());
             }
-            hash_map::Entry::Vacant(flight) => drop(flight.insert(Flight { parked: Vec::new(), is_ahead: true })),
+            hash_map::Entry::Vacant(flight) => drop(flight.insert(Flight { is_ahead: true, ..Flight::default() })),
         };
         if self.held(&Key::Tile(key)).is_some() {
             // It came between the two looks; whoever has parked meanwhile finds it.
@@ -199,12 +199,13 @@ impl Engine {
         if let Some(base) = &base {
             bytes.copy_from_slice(&base.tile.bytes);
         }
+        let moved = lock(&self.flights).get(&plan.key).map(|flight| Arc::clone(&flight.moved)).unwrap_or_default();
         let failures = {
             let Ok(tiling) = edition.tiling(&plan.share.coverage) else {
                 unreachable!("planning has chosen the tiling")
             };
             let ground = Ground {
-                leaves: &AtVersion::new(edition),
+                leaves: &AtVersion::new(edition, &moved),
                 tiling,
                 pieces: edition.pieces(),
                 fill: array.fill(),
@@ -247,10 +248,12 @@ impl Engine {
     pub(super) fn land(self: &Arc<Self>, outcome: &Outcome) {
         let flight = lock(&self.flights).remove(&outcome.key).unwrap_or_default();
         for read in flight.parked {
+            read.moved.now();
             if read.outstanding.fetch_sub(1, AcqRel) == 1 {
-                self.totals.waiting.fetch_sub(1, Relaxed);
+                // Given up meanwhile, it is gone.
                 let state = lock(&read.state).take();
                 if let Some(state) = state {
+                    self.totals.waiting.fetch_sub(1, Relaxed);
                     self.advance(&read, state, Some(outcome));
                 }
             }

@@ -3,9 +3,10 @@
 use super::super::ViewError;
 use super::super::edition::{Edition, Part};
 use super::super::tile::{Seam, Tile};
-use super::{Key, Reply, TileKey};
+use super::hung::Moved;
+use super::{Key, Reply, TileKey, lock};
 use crate::synthesis::Failure;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,11 +24,23 @@ pub(in crate::view) struct Totals {
     pub(in crate::view) hits: AtomicU64,
     pub(in crate::view) failed: AtomicU64,
     pub(in crate::view) waiting: AtomicU64,
+    /// Reads that are not answered yet.
+    pub(in crate::view) in_flight: AtomicU64,
+    pub(in crate::view) slowest_read_ns: AtomicU64,
+    /// Failed reads by the kind of their error.
+    pub(in crate::view) failed_by_kind: Mutex<BTreeMap<&'static str, u64>>,
     pub(in crate::view) tiles: AtomicU64,
     pub(in crate::view) build_ns: AtomicU64,
     pub(in crate::view) copy_ns: AtomicU64,
     pub(in crate::view) reply_ns: AtomicU64,
     pub(in crate::view) reply_bytes: AtomicU64,
+}
+
+impl Totals {
+    /// A copy of the numbers of failed reads.
+    pub(in crate::view) fn failed_by_kind(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.failed_by_kind).clone()
+    }
 }
 
 /// What is under way for each tile of each array.
@@ -38,6 +51,8 @@ pub(super) struct Flight {
     pub(super) parked: Vec<Arc<Read>>,
     /// It began before anybody asked for it.
     pub(super) is_ahead: bool,
+    /// When a source chunk was last done with.
+    pub(super) moved: Arc<Moved>,
 }
 
 pub(super) struct Read {
@@ -45,6 +60,8 @@ pub(super) struct Read {
     pub(super) state: Mutex<Option<ReadState>>,
     /// Tiles at which it is parked.
     pub(super) outstanding: AtomicUsize,
+    /// When it was parked, or something came of it.
+    pub(super) moved: Moved,
 }
 
 pub(super) struct ReadState {
@@ -59,12 +76,14 @@ pub(super) struct ReadState {
     pub(super) fruitless: u32,
     /// When it first failed for a reason that may pass, and the pause after that.
     torn: Option<(Instant, Duration)>,
+    /// When it came.
+    pub(super) began: Instant,
     pub(super) reply: Reply,
 }
 
 impl ReadState {
-    pub(super) fn new(parts: Vec<Part>, reply: Reply) -> Self {
-        ReadState { parts, next: 0, out: Vec::new(), was_parked: false, fruitless: 0, torn: None, reply }
+    pub(super) fn new(parts: Vec<Part>, began: Instant, reply: Reply) -> Self {
+        ReadState { parts, next: 0, out: Vec::new(), was_parked: false, fruitless: 0, torn: None, began, reply }
     }
 
     /// It has failed for a reason that might have passed.

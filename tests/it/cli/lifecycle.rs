@@ -81,6 +81,19 @@ fn json_gives_what_a_script_needs() {
 }
 
 #[test]
+fn the_log_is_json_where_that_is_asked_for() {
+    if cannot_mount() {
+        return;
+    }
+    let store = Store::new();
+    let log = store.path("log.json");
+    store.mount(&["--log-format", "json", "--log-file", log.to_str().unwrap()]).unmount(&[]).assert_success();
+    let text = fs::read_to_string(&log).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["fields"]["message"].as_str().unwrap().starts_with("serving")), "{text}");
+}
+
+#[test]
 fn each_signal_unmounts_and_ends_the_process_in_time() {
     if cannot_mount() {
         return;
