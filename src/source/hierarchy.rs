@@ -70,7 +70,7 @@ pub fn read(store: impl Into<Store>) -> Result<Hierarchy, HierarchyError> {
         Store::Objects(_) => "; is the URL right, and are its objects yours to read?".to_owned(),
     };
     let root = store.name();
-    let mut walk = Walk { store, nodes: BTreeMap::new(), entered: HashSet::new() };
+    let mut walk = Walk { store, nodes: BTreeMap::new(), entered: HashSet::new(), named: None };
     if !walk.node(String::new(), 0)? {
         return Err(HierarchyError::NotAStore { root, hint });
     }
@@ -106,6 +106,8 @@ struct Walk {
     nodes: BTreeMap<String, NodeDocs>,
     /// Device and inode of the groups entered: a link back up is not followed again.
     entered: HashSet<(u64, u64)>,
+    /// Paths that the root's consolidated metadata names, where the server does not list what there is.
+    named: Option<BTreeSet<String>>,
 }
 
 impl Walk {
@@ -117,7 +119,15 @@ impl Walk {
         let names = if is_group && depth < MAX_DEPTH { self.children(&path, &documents)? } else { Vec::new() };
         self.nodes.insert(path.clone(), documents);
         for name in names.into_iter().filter(|name| !name.ends_with(".partial")) {
-            self.node(if path.is_empty() { name } else { format!("{path}/{name}") }, depth + 1)?;
+            let child = if path.is_empty() { name } else { format!("{path}/{name}") };
+            if !self.node(child.clone(), depth + 1)?
+                && let (Some(_), Some(objects)) = (&self.named, self.store.objects())
+            {
+                // Dropped, it would be a view of a part of the store.
+                let reason = "consolidated metadata names it, and it is not there (was it deleted? consolidate again)";
+                let path = objects.url(&format!("{child}/zarr.json")).into();
+                return Err(HierarchyError::NotADocument { path, reason: reason.to_owned() });
+            }
         }
         Ok(true)
     }
@@ -138,14 +148,25 @@ impl Walk {
                 .entries(path)
                 .map(|found| found.folders)
                 .map_err(|source| HierarchyError::Unreadable { path: objects.url(path).into(), source }),
-            Store::Objects(objects) => copied_names(documents).map(Ok).unwrap_or_else(|| {
-                Err(HierarchyError::NotADocument {
-                    path: objects.url(path).into(),
-                    reason:
-                        "the server does not list names, and the group has no consolidated metadata; consolidate it"
-                            .to_owned(),
-                })
-            }),
+            Store::Objects(objects) => {
+                if self.named.is_none() {
+                    self.named = copied_paths(documents);
+                }
+                let Some(named) = &self.named else {
+                    let reason = "the server does not list names, and the group has no consolidated metadata of Zarr v3; \
+                                  consolidate it";
+                    return Err(HierarchyError::NotADocument {
+                        path: objects.url(path).into(),
+                        reason: reason.to_owned(),
+                    });
+                };
+                let below = |named: &String| {
+                    let rest =
+                        if path.is_empty() { named.as_str() } else { named.strip_prefix(path)?.strip_prefix('/')? };
+                    rest.split('/').next().map(str::to_owned)
+                };
+                Ok(named.iter().filter_map(below).collect::<BTreeSet<_>>().into_iter().collect())
+            }
         }
     }
 
@@ -197,13 +218,13 @@ fn folders(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The names directly below a group that its consolidated metadata tells, if it has some.
-fn copied_names(documents: &NodeDocs) -> Option<Vec<String>> {
+/// The paths below a group that its consolidated metadata names, if it has some.
+fn copied_paths(documents: &NodeDocs) -> Option<BTreeSet<String>> {
     let NodeDocs::V3(document) = documents else { return None };
     let group = json::parse(&document.text).ok()?;
     let copies = group.get("consolidated_metadata")?.get("metadata")?;
-    let names = copies.members().iter().filter_map(|copy| copy.key.split('/').next().map(str::to_owned));
-    Some(names.filter(|name| !name.is_empty()).collect::<BTreeSet<_>>().into_iter().collect())
+    let paths = copies.members().iter().map(|copy| copy.key.clone());
+    Some(paths.filter(|path| !path.is_empty()).collect())
 }
 
 fn read_object(objects: &Objects, key: &str) -> Result<Option<Document>, HierarchyError> {

@@ -61,6 +61,8 @@ def url_of(server, scheme):
 @pytest.mark.parametrize("scheme", ["s3", "http"])
 def test_a_url_shows_what_its_directory_holds(bucket, scheme):
     store = bucket / "bucket/deep/s.zarr"
+    nights = zarr.open_group(store, mode="r+").create_group("nights/late", attributes={"n": 2})
+    nights.create_array("n", shape=(4, 6), chunks=(2, 3), dtype="i4")[...] = np.arange(24).reshape(4, 6)
     if scheme == "http":
         zarr.consolidate_metadata(store)
     with served(bucket) as server:
@@ -70,6 +72,19 @@ def test_a_url_shows_what_its_directory_holds(bucket, scheme):
         with mounted(url, *LAYOUT, *options) as view:
             assert_same_store(view, store)
             assert view.status()["view"]["requests"]["gets"] > 0
+
+
+def test_a_node_that_consolidated_metadata_names_and_that_is_not_there_is_an_error(bucket):
+    store = bucket / "bucket/deep/s.zarr"
+    zarr.consolidate_metadata(store)
+    (store / "mag/zarr.json").unlink()
+    with served(bucket) as server:
+        url, _ = url_of(server, "http")
+        run = rechunkfs("inspect", url)
+        assert run.returncode and "mag/zarr.json" in run.stderr and "consolidate again" in run.stderr
+        with pytest.raises(MountRefused) as refused, mounted(url, *LAYOUT):
+            pass
+        assert "mag/zarr.json" in refused.value.stderr
 
 
 def test_faults_cost_time_and_never_an_answer(bucket):
