@@ -11,7 +11,7 @@ pub mod session;
 pub mod signals;
 pub mod unmount;
 
-use crate::view::View;
+use crate::view::{Node, View};
 use entries::BLOCK_BYTES;
 use errno::guarded;
 use fuser::{
@@ -241,6 +241,23 @@ impl Filesystem for FileSystem {
         reply.error(Errno::ENOTTY);
     }
 
+    // Asked for access(2) and chdir(2), where the kernel does not heed modes by itself.
+    fn access(&self, _request: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let is_directory = match self.node(inode) {
+            Ok(Node::Directory(_)) => true,
+            Ok(Node::Host { stamp, .. }) => stamp.is_directory,
+            Ok(_) => false,
+            Err(error) => return reply.error(errno::of_open(&error)),
+        };
+        if mask.contains(AccessFlags::W_OK) {
+            reply.error(Errno::EROFS);
+        } else if mask.contains(AccessFlags::X_OK) && !is_directory {
+            reply.error(Errno::EACCES);
+        } else {
+            reply.ok();
+        }
+    }
+
     // ENOSYS on these tells the kernel, once, to do without asking.
     fn flush(
         &self,
@@ -250,10 +267,6 @@ impl Filesystem for FileSystem {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn access(&self, _request: &Request, _inode: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         reply.error(Errno::ENOSYS);
     }
 

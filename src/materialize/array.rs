@@ -174,6 +174,10 @@ impl ArrayCopy {
         if is_settling(&found) {
             return Err(self.changed(file));
         }
+        if !found.stamp.is_present() {
+            // Absence tells something only while the array is there.
+            self.reader.check_home()?;
+        }
         let stamp = self.settle(at, &found);
         lock(&self.fresh).push((at, stamp.to_raw()));
         Ok(stamp)

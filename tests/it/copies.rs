@@ -195,6 +195,20 @@ fn random_copies_take_one_pass_and_two_and_three() {
     assert!(counts.len() == 3 && counts.iter().all(|(passes, n)| (1..=3).contains(passes) && *n >= 10), "{counts:?}");
 }
 
+#[test]
+fn a_source_that_is_out_of_reach_is_no_source_without_chunks() {
+    let mut runner = TestRunner::deterministic();
+    let mut cases = std::iter::repeat_with(|| copying().new_tree(&mut runner).expect("a case").current());
+    let copying = cases.find(|copying| copying.truth().iter().any(|(_, elements)| elements.is_some())).expect("endless");
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = folder.path().join("target");
+    // Its documents were read, and then its disk went.
+    let source = folder.path().join("mount-point");
+    std::fs::create_dir(&source).expect("a folder");
+    let copied = copying.run(&source, &target, false);
+    assert!(copied.is_err() && !target.exists(), "{copied:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
