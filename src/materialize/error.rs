@@ -62,6 +62,16 @@ pub enum CopyError {
         /// Another way.
         remedy: &'static str,
     },
+    /// Going through it would not end.
+    #[error(
+        "array '{array}': {n} parts to go through one after the other, which would take years; choose larger chunks"
+    )]
+    Endless {
+        /// Array path.
+        array: String,
+        /// Tiles.
+        n: u64,
+    },
     /// Codecs that cannot be built.
     #[error("array '{array}': {why}")]
     Codec {

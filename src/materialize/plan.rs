@@ -21,6 +21,8 @@ const MOST_TILES: u64 = 1 << 20;
 /// Runs in a temporary file that are shorter are worth a pass more: some disks take as long to find a place as to write
 /// this much.
 const RUN_BYTES: u64 = 1 << 20;
+/// No array is so large: its document is wrong. Each tile takes a microsecond though it holds nothing.
+const ENDLESS_TILES: u64 = 1 << 44;
 /// Units that a tile touches at most where only a few of them are wanted: each takes some bytes of bookkeeping.
 const MOST_UNITS_OF_TILE: u64 = 1 << 18;
 /// What a thread decodes a second, about: zstd in Blosc.
@@ -155,6 +157,9 @@ impl ArrayPlan {
                 [first, second].into_iter().find(enough).unwrap_or(last)
             }
         };
+        if cut.tiling.n_tiles() > ENDLESS_TILES {
+            return Err(CopyError::Endless { array: array.path().to_owned(), n: cut.tiling.n_tiles() });
+        }
         let mut plan = ArrayPlan {
             decoded_bytes: cut.decoded_bytes,
             units: cut.units,

@@ -199,7 +199,8 @@ fn random_copies_take_one_pass_and_two_and_three() {
 fn a_source_that_is_out_of_reach_is_no_source_without_chunks() {
     let mut runner = TestRunner::deterministic();
     let mut cases = std::iter::repeat_with(|| copying().new_tree(&mut runner).expect("a case").current());
-    let copying = cases.find(|copying| copying.truth().iter().any(|(_, elements)| elements.is_some())).expect("endless");
+    let copying =
+        cases.find(|copying| copying.truth().iter().any(|(_, elements)| elements.is_some())).expect("endless");
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("target");
     // Its documents were read, and then its disk went.
