@@ -163,7 +163,7 @@ impl Commits {
             let is_over = pending.is_over;
             std::mem::replace(&mut *pending, Pending { is_over, ..Pending::default() })
         };
-        let mut commit = Commit { arrays: BTreeMap::new(), passed };
+        let mut commit = Commit { passed, ..Commit::default() };
         // Stamps last: those of every file that was read for what is named here are among them.
         for (at, array) in arrays.iter().enumerate() {
             let stamps = array.fresh_stamps();

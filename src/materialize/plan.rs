@@ -3,6 +3,7 @@
 use super::CopyError;
 use super::array::ArrayCopy;
 use super::journal::Spool;
+use super::partition::PartOf;
 use super::spool;
 use crate::geometry::{EncodedOrder, Pieces, Region, TileId, Tiling, TilingRequest};
 use crate::source;
@@ -112,6 +113,8 @@ pub(super) struct Means<'a> {
     pub(super) probe: bool,
     /// Use one wherever one might be of use: for tests.
     pub(super) always_spool: bool,
+    /// What is made of the array, where that is a share of it.
+    pub(super) part: Option<PartOf>,
     /// What else takes memory while the array is made.
     pub(super) besides_bytes: u64,
 }
@@ -181,16 +184,25 @@ impl ArrayPlan {
                 len_bytes: 0,
             });
         }
-        if plan.spool.is_some() {
-            plan.decoded_bytes = array.leaf_bytes();
-        }
+        plan.decoded_bytes = match means.part {
+            Some(part) if plan.spool.is_some() => part.leaf_bytes,
+            Some(part) => part_of(plan.decoded_bytes, part.bytes, array.array_bytes()).max(part.leaf_bytes),
+            None if plan.spool.is_some() => array.leaf_bytes(),
+            None => plan.decoded_bytes,
+        };
         Ok(plan)
     }
 
     /// Whether to write all of the array to disk and read it back takes less time than the decodings that it saves.
     fn spool_pays(&self, array: &ArrayCopy, temp: &Path, means: Means<'_>) -> bool {
-        let once = array.leaf_bytes();
-        let repeated = self.decoded_bytes.saturating_sub(once);
+        let (once, array_bytes, decoded_bytes) = match means.part {
+            Some(part) => {
+                let decoded_bytes = part_of(self.decoded_bytes, part.bytes, array.array_bytes());
+                (part.leaf_bytes, part.bytes, decoded_bytes)
+            }
+            None => (array.leaf_bytes(), array.array_bytes(), self.decoded_bytes),
+        };
+        let repeated = decoded_bytes.saturating_sub(once);
         // A leaf must fit into scratch whole, and the tiles' places in a table.
         if repeated == 0 || self.tiling.n_tiles() > MOST_TILES {
             return false;
@@ -202,14 +214,19 @@ impl ArrayPlan {
         if repeated < once / 8 {
             return false;
         }
-        let disk_bytes_per_s = match array.array_bytes() {
+        let disk_bytes_per_s = match array_bytes {
             ..PROBED_BYTES => USUAL_DISK_BYTES_PER_S,
             _ if !means.probe => USUAL_DISK_BYTES_PER_S,
             _ => spool::disk_bytes_per_s(temp).unwrap_or(USUAL_DISK_BYTES_PER_S),
         };
         let decoding = repeated as f64 / (DECODED_BYTES_PER_S * means.threads as f64);
-        decoding > 2.0 * array.array_bytes() as f64 / disk_bytes_per_s
+        decoding > 2.0 * array_bytes as f64 / disk_bytes_per_s
     }
+}
+
+/// As much of `whole` as `part` is of `all`.
+fn part_of(whole: u64, part: u64, all: u64) -> u64 {
+    (u128::from(whole) * u128::from(part) / u128::from(all.max(1))) as u64
 }
 
 /// What comes out of the codecs while all tiles are built, judged by the tile in the middle; saturates.

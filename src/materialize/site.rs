@@ -24,7 +24,18 @@ pub(super) struct Site {
     target: PathBuf,
     /// The folder of the unfinished copy.
     pub(super) partial: PathBuf,
-    _lock: File,
+    /// The folder of one share of it, where it is made in shares.
+    share: Option<PathBuf>,
+    _locks: Vec<File>,
+}
+
+/// Who else may be at a place at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Nobody.
+    Alone,
+    /// Others that share it.
+    Shared,
 }
 
 /// What was found at a place.
@@ -53,7 +64,7 @@ impl Site {
         if !partial.exists() {
             check_target(&target, permission.overwrite)?;
         }
-        let site = Site { target, _lock: lock(&partial)?, partial };
+        let site = Site { target, _locks: vec![lock(&partial, Hold::Alone)?], partial, share: None };
         if site.is_published() {
             // A run was ended while it cleared away what it had replaced.
             if permission.resume {
@@ -63,10 +74,13 @@ impl Site {
             site.clear()?;
         }
         if let Err(error) = check_target(&site.target, permission.overwrite) {
-            if !site.journal().exists() {
+            if !site.journal().exists() && !site.plan().exists() {
                 site.abandon();
             }
             return Err(error);
+        }
+        if site.plan().exists() && (permission.resume || !permission.overwrite) {
+            return Err(CopyError::InShares(site.partial));
         }
         let begun = site.journal().exists();
         if begun && !permission.resume && !permission.overwrite {
@@ -79,15 +93,40 @@ impl Site {
         Ok(Claimed::Site(site, resume))
     }
 
+    /// Takes the place of `target` for a copy in shares, as it is found there.
+    pub(super) fn open(source: &Path, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
+        let (parent, name) = resolve(target)?;
+        let target = parent.join(&name);
+        check_apart(source, &target.canonicalize().unwrap_or_else(|_| target.clone()))?;
+        let partial = partial_of(&target);
+        if !partial.exists() {
+            check_target(&target, permission.overwrite)?;
+        }
+        let site = Site { target, _locks: vec![lock(&partial, hold)?], partial, share: None };
+        if !site.is_published() {
+            check_target(&site.target, permission.overwrite)?;
+        }
+        Ok(site)
+    }
+
+    /// The same place, and in it that of one share, whose folder is `share`.
+    pub(super) fn for_share(mut self, share: PathBuf) -> Result<Site, CopyError> {
+        self._locks.push(lock(&share, Hold::Alone)?);
+        Ok(Site { share: Some(share), ..self })
+    }
+
     /// Takes the place of the copy at `target`, which is to be brought up to date from the source at `source` (canonical).
     pub(super) fn claim_copy(source: &Path, target: &Path) -> Result<Site, CopyError> {
         let target = target.canonicalize().map_err(|error| CopyError::io(target, "open it", error))?;
         check_apart(source, &target)?;
         check_target(&target, true)?;
         let partial = partial_of(&target);
-        let site = Site { target, _lock: lock(&partial)?, partial };
+        let site = Site { target, _locks: vec![lock(&partial, Hold::Alone)?], partial, share: None };
         if site.journal().exists() && !site.is_published() {
             return Err(CopyError::Unfinished(site.partial));
+        }
+        if site.plan().exists() && !site.is_published() {
+            return Err(CopyError::InShares(site.partial));
         }
         if !site.update_journal().exists() {
             site.clear()?;
@@ -106,7 +145,17 @@ impl Site {
     }
 
     pub(super) fn journal(&self) -> PathBuf {
-        self.partial.join("journal")
+        self.share.as_ref().unwrap_or(&self.partial).join("journal")
+    }
+
+    /// Of what all shares of a copy are.
+    pub(super) fn plan(&self) -> PathBuf {
+        self.partial.join("plan")
+    }
+
+    /// The folders of shares, by their numbers.
+    pub(super) fn shares(&self) -> PathBuf {
+        self.partial.join("shares")
     }
 
     /// What of a copy that is being brought up to date is on disk for good.
@@ -121,16 +170,17 @@ impl Site {
 
     /// For temporary files: a folder of this copy's own, in `elsewhere` if the user names that.
     pub(super) fn temp(&self, elsewhere: Option<&Path>) -> PathBuf {
-        let Some(elsewhere) = elsewhere else { return self.partial.join("temp") };
+        let ours = self.share.as_ref().unwrap_or(&self.partial);
+        let Some(elsewhere) = elsewhere else { return ours.join("temp") };
         let mut hasher = DefaultHasher::new();
-        self.partial.hash(&mut hasher);
+        ours.hash(&mut hasher);
         elsewhere.join(format!("rechunkfs-{:016x}", hasher.finish()))
     }
 
     /// Removes all but the lock: the journal first, so that what is left never looks resumable.
-    fn clear(&self) -> Result<(), CopyError> {
+    pub(super) fn clear(&self) -> Result<(), CopyError> {
         let rest = [self.store(), self.temp(None), self.partial.join("replaced"), self.gone(), self.mark()];
-        for path in [self.journal(), self.update_journal()].iter().chain(&rest) {
+        for path in [self.plan(), self.journal(), self.update_journal(), self.shares()].iter().chain(&rest) {
             remove(path)?;
         }
         let store = self.store();
@@ -144,7 +194,7 @@ impl Site {
     }
 
     /// Whether the copy that was made here is in its place already.
-    fn is_published(&self) -> bool {
+    pub(super) fn is_published(&self) -> bool {
         let marked = fs::read_to_string(self.mark()).ok().and_then(|text| text.trim().parse::<u64>().ok());
         let at_target = fs::symlink_metadata(&self.target).ok().map(|metadata| metadata.ino());
         marked.is_some() && marked == at_target
@@ -166,7 +216,8 @@ impl Site {
     /// Removes what the copy leaves, once it is in its place: what it has replaced, too.
     pub(super) fn clear_away(self) -> Result<(), CopyError> {
         // The mark goes last: until then nothing here is taken for an unfinished copy.
-        for path in [self.journal(), self.store(), self.partial.join("replaced"), self.temp(None)] {
+        let begun = [self.plan(), self.journal(), self.shares()];
+        for path in begun.into_iter().chain([self.store(), self.partial.join("replaced"), self.temp(None)]) {
             remove(&path)?;
         }
         remove(&self.partial)
@@ -238,8 +289,12 @@ fn check_target(target: &Path, overwrite: bool) -> Result<(), CopyError> {
     }
 }
 
-/// Creates the folder of an unfinished copy and locks it.
-fn lock(partial: &Path) -> Result<File, CopyError> {
+/// Creates the folder of an unfinished copy, or of a share, and locks it.
+fn lock(partial: &Path, hold: Hold) -> Result<File, CopyError> {
+    let operation = match hold {
+        Hold::Alone => FlockOperation::NonBlockingLockExclusive,
+        Hold::Shared => FlockOperation::NonBlockingLockShared,
+    };
     loop {
         match fs::create_dir(partial) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -248,12 +303,12 @@ fn lock(partial: &Path) -> Result<File, CopyError> {
             _ => {}
         }
         let path = partial.join("lock");
-        let file = match OpenOptions::new().create(true).truncate(false).write(true).open(&path) {
+        let file = match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path) {
             // Whoever finished just now has removed the folder.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             opened => opened.map_err(|error| CopyError::io(&path, "open it", error))?,
         };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(&file, operation) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(CopyError::Busy(partial.to_owned())),
             Err(error) => return Err(CopyError::io(&path, "lock it", error)),

@@ -61,15 +61,23 @@ struct Share {
 }
 
 impl<'a> SpoolFile<'a> {
-    /// Opens the file as an earlier run left it, or a new one, with its room on disk reserved.
-    pub(super) fn open(array: &'a ArrayCopy, plan: &'a ArrayPlan, spool: Spool) -> Result<Self, CopyError> {
+    /// Opens the file as an earlier run left it, or a new one, with its room on disk reserved. It has room for `only` these
+    /// tiles, in order, where they are given.
+    pub(super) fn open(
+        array: &'a ArrayCopy,
+        plan: &'a ArrayPlan,
+        spool: Spool,
+        only: Option<&[TileId]>,
+    ) -> Result<Self, CopyError> {
         let path = spool.path.clone();
         let io = |error| CopyError::io(&path, "make room for it", error);
         let mut starts = Vec::with_capacity(plan.tiling.n_tiles() as usize + 1);
         let mut end = 0;
         for tile in 0..plan.tiling.n_tiles() {
             starts.push(end);
-            end += plan.tiling.share(TileId(tile)).coverage.n_elems() * array.item_bytes();
+            if only.is_none_or(|only| only.binary_search(&TileId(tile)).is_ok()) {
+                end += plan.tiling.share(TileId(tile)).coverage.n_elems() * array.item_bytes();
+            }
         }
         starts.push(end);
         if !plan.is_spool_begun {
@@ -152,6 +160,9 @@ impl<'a> SpoolFile<'a> {
         let mut leaves = Vec::new();
         for nth in first..(first + self.spool.leaves_per_band).min(n_leaves) {
             let leaf = unravel(nth, &self.leaf_grid);
+            if self.tiles_of(&leaf).next().is_none() {
+                continue;
+            }
             if self.array.stamp_of(&self.array.reader.file_of(&leaf))?.is_present() {
                 leaves.push(leaf);
             }
@@ -194,15 +205,20 @@ impl<'a> SpoolFile<'a> {
 
     /// What every tile takes of `leaf`.
     fn shares(&self, nth: usize, leaf: &[u64]) -> Vec<Share> {
-        let source = self.array.source();
-        let cell = Region::of_cell(leaf, &source.leaf_shape).clipped(&source.shape);
-        let tiles = self.plan.tiling.tiles_of(&cell);
         let share = |tile: TileId| {
             let (part, offset) = self.place(&self.plan.tiling.share(tile), leaf);
             let len = (part.n_elems() * self.array.item_bytes()) as usize;
             Share { nth, part, offset, len }
         };
-        tiles.into_iter().map(share).collect()
+        self.tiles_of(leaf).map(share).collect()
+    }
+
+    /// The tiles with room here that take something of `leaf`.
+    fn tiles_of(&self, leaf: &[u64]) -> impl Iterator<Item = TileId> {
+        let source = self.array.source();
+        let cell = Region::of_cell(leaf, &source.leaf_shape).clipped(&source.shape);
+        let has_room = |tile: &TileId| self.starts[tile.0 as usize] < self.starts[tile.0 as usize + 1];
+        self.plan.tiling.tiles_of(&cell).into_iter().filter(has_room)
     }
 
     /// The part of a leaf (leaf coordinates) that the tile of `share` takes, and where it lies in the file.

@@ -256,6 +256,7 @@ impl Run<'_> {
             temp: None,
             probe: false,
             always_spool: false,
+            part: None,
             besides_bytes: 0,
         };
         let plan = ArrayPlan::new(copy, 0, means, None)?;

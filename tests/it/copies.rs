@@ -131,7 +131,12 @@ impl Copying {
         memory_bytes: u64,
         progress: &Progress,
     ) -> Result<Outcome, CopyError> {
-        let options = Options {
+        let options = self.options(source, target, resume, memory_bytes);
+        copy(&Hierarchy::default(), self.projection(), &options, progress, &Arc::new(Counters::default()))
+    }
+
+    pub(crate) fn options(&self, source: &Path, target: &Path, resume: bool, memory_bytes: u64) -> Options {
+        Options {
             source: source.to_owned(),
             target: target.to_owned(),
             memory_bytes,
@@ -145,8 +150,7 @@ impl Copying {
             always_spool: self.always_spool,
             lives: false,
             words: Words::default(),
-        };
-        copy(&Hierarchy::default(), self.projection(), &options, progress, &Arc::new(Counters::default()))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod disk;
 mod files;
 mod following;
 mod leaf;
+mod partitions;
 mod reference;
 mod semantics;
 mod stores;
