@@ -57,14 +57,7 @@ pub(super) struct Permission {
 impl Site {
     /// Takes the place of `target`; the source lies at `source` (canonical).
     pub(super) fn claim(source: &Path, target: &Path, permission: Permission) -> Result<Claimed, CopyError> {
-        let (parent, name) = resolve(target)?;
-        let target = parent.join(&name);
-        check_apart(source, &target.canonicalize().unwrap_or_else(|_| target.clone()))?;
-        let partial = partial_of(&target);
-        if !partial.exists() {
-            check_target(&target, permission.overwrite)?;
-        }
-        let site = Site { target, _locks: vec![lock(&partial, Hold::Alone)?], partial, share: None };
+        let site = Self::hold(source, target, permission, Hold::Alone)?;
         if site.is_published() {
             // A run was ended while it cleared away what it had replaced.
             if permission.resume {
@@ -93,8 +86,7 @@ impl Site {
         Ok(Claimed::Site(site, resume))
     }
 
-    /// Takes the place of `target` for a copy in shares, as it is found there.
-    pub(super) fn open(source: &Path, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
+    fn hold(source: &Path, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
         let (parent, name) = resolve(target)?;
         let target = parent.join(&name);
         check_apart(source, &target.canonicalize().unwrap_or_else(|_| target.clone()))?;
@@ -102,7 +94,12 @@ impl Site {
         if !partial.exists() {
             check_target(&target, permission.overwrite)?;
         }
-        let site = Site { target, _locks: vec![lock(&partial, hold)?], partial, share: None };
+        Ok(Site { target, _locks: vec![lock(&partial, hold)?], partial, share: None })
+    }
+
+    /// Takes the place of `target` for a copy in shares, as it is found there.
+    pub(super) fn open(source: &Path, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
+        let site = Self::hold(source, target, permission, hold)?;
         if !site.is_published() {
             check_target(&site.target, permission.overwrite)?;
         }
@@ -296,11 +293,10 @@ fn lock(partial: &Path, hold: Hold) -> Result<File, CopyError> {
         Hold::Shared => FlockOperation::NonBlockingLockShared,
     };
     loop {
-        match fs::create_dir(partial) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(CopyError::io(partial, "create it", error));
-            }
-            _ => {}
+        if let Err(error) = fs::create_dir(partial)
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
+            return Err(CopyError::io(partial, "create it", error));
         }
         let path = partial.join("lock");
         let file = match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path) {

@@ -10,7 +10,7 @@ use crate::materialize::{CopyError, Options};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How long another run may take to begin a copy.
+/// How long another run may take to begin a copy, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -25,8 +25,11 @@ pub(super) fn claim(
     let began = Instant::now();
     loop {
         match try_claim(options, share, &wanted, permission) {
-            // It is being begun just now, or its folder goes.
+            // It is being begun just now, or its folder goes; or whoever had the share is being ended.
             Err(CopyError::Busy(_)) if began.elapsed() < PATIENCE => std::thread::sleep(GLANCE),
+            Err(CopyError::ShareBusy { .. }) if permission.resume && began.elapsed() < PATIENCE => {
+                std::thread::sleep(GLANCE)
+            }
             Ok(None) => {}
             claimed => return claimed.map(|claimed| claimed.unwrap_or(Claimed::Complete)),
         }
