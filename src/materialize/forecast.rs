@@ -29,6 +29,8 @@ pub struct ArrayForecast {
     pub passes: u64,
     /// Parts that are made one after the other.
     pub tiles: u64,
+    /// Source chunks that are decoded.
+    pub source_chunks: u64,
     /// How often a source chunk is decoded, on the average.
     pub source_decodes: f64,
     /// Encoded bytes read from the source, about.
@@ -142,6 +144,7 @@ fn of_strings(array: &ArrayCopy, part: Option<PartOf>) -> Result<ArrayForecast, 
         bytes: stored,
         passes: 1,
         tiles: files,
+        source_chunks: array.n_leaves(),
         source_decodes: 1.0,
         read_bytes: stored,
         temp_bytes: 0,
@@ -174,6 +177,7 @@ fn of_array(array: &ArrayCopy, plan: &ArrayPlan, part: Option<PartOf>) -> Result
         bytes,
         passes: if plan.spool.is_some() { 2 } else { 1 },
         tiles: (plan.tiling.n_tiles() as f64 * bytes as f64 / array.array_bytes().max(1) as f64).ceil() as u64,
+        source_chunks: once / array.reader.leaf_bytes().max(1),
         source_decodes,
         read_bytes: (stored * source_decodes) as u64,
         temp_bytes: if plan.spool.is_some() { bytes } else { 0 },

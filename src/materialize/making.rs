@@ -134,7 +134,7 @@ impl Making<'_> {
                 None => sweep(&source),
             };
         };
-        let file = SpoolFile::open(array, &plan, spool.clone(), spooled.as_deref())?;
+        let file = SpoolFile::open(array, &plan, spool.clone(), spooled)?;
         let nothing = Done::default();
         let bands = begun.filter(|_| plan.is_spool_begun).map_or(&nothing, |(_, bands)| bands);
         if !plan.is_spool_begun {

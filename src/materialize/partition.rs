@@ -116,10 +116,13 @@ impl Part {
     /// What it makes of the array at position `at`.
     pub(super) fn of(&self, at: usize, array: &ArrayCopy) -> PartOf {
         let (order, run) = (&self.orders[at], &self.runs[at]);
-        let (files, all) = (run.end - run.start, u128::from(order.n_files().max(1)));
+        let files = run.end - run.start;
+        // Those of all shares come to those of the array.
+        let before =
+            |position: u64| u128::from(array.array_bytes()) * u128::from(position) / u128::from(order.n_files().max(1));
         PartOf {
             files,
-            bytes: (u128::from(array.array_bytes()) * u128::from(files) / all) as u64,
+            bytes: (before(run.end) - before(run.start)) as u64,
             is_all: files == order.n_files(),
             leaf_bytes: order.n_leaves(run, &array.source().shape).saturating_mul(array.reader.leaf_bytes()),
         }

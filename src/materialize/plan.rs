@@ -19,6 +19,8 @@ pub(super) const TILES_AT_ONCE: u64 = 3;
 const LARGE_TILE_BYTES: u64 = 16 << 20;
 /// Tiles whose places in a temporary file are kept in memory, at most.
 const MOST_TILES: u64 = 1 << 20;
+/// Tiles by which it is judged what all of them decode.
+const SAMPLED_TILES: u64 = 200;
 /// Units that a tile touches at most where only a few of them are wanted: each takes some bytes of bookkeeping.
 const MOST_UNITS_OF_TILE: u64 = 1 << 18;
 /// What a thread decodes a second, about: zstd in Blosc.
@@ -204,7 +206,7 @@ impl ArrayPlan {
         };
         let repeated = decoded_bytes.saturating_sub(once);
         // A leaf must fit into scratch whole, and the tiles' places in a table.
-        if repeated == 0 || self.tiling.n_tiles() > MOST_TILES {
+        if repeated == 0 || part_of(self.tiling.n_tiles(), array_bytes, array.array_bytes()) > MOST_TILES {
             return false;
         }
         if means.always_spool {
@@ -229,25 +231,32 @@ fn part_of(whole: u64, part: u64, all: u64) -> u64 {
     (u128::from(whole) * u128::from(part) / u128::from(all.max(1))) as u64
 }
 
-/// What comes out of the codecs while all tiles are built, judged by the tile in the middle; saturates.
+/// What comes out of the codecs while all tiles are built, judged by some of them; saturates.
 fn decoded_bytes(array: &ArrayCopy, tiling: &Tiling, block_elems: Option<u64>) -> u64 {
     if tiling.is_on_source_borders() {
         return array.leaf_bytes();
     }
     let leaf_elems = tiling.order().n_elems();
-    let middle = (0..tiling.n_tiles().min(1000))
-        .map(|nth| tiling.share(TileId((tiling.n_tiles() / 2 + nth) % tiling.n_tiles().max(1))))
-        .find(|share| !share.coverage.is_empty());
-    let Some(share) = middle else { return 0 };
-    let (_, boxes) = tiling.boxes(&share, &share.leaves.start);
-    let (start, end) = if boxes.is_empty() { (0, 1) } else { tiling.hull(&boxes) };
-    let elems = match (block_elems, &array.source().encoding) {
-        (Some(block), _) => (end.div_ceil(block) - start / block) * block,
-        // Streams end with the last row that is wanted.
-        _ if array.reader.is_streamed() => end,
-        _ => leaf_elems,
+    let elems = |nth: u64| -> Option<u64> {
+        // Anywhere: tiles in even steps would take the same part of each leaf.
+        let at = u128::from(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(tiling.n_tiles());
+        let share = tiling.share(TileId((at >> 64) as u64));
+        let (_, boxes) = tiling.boxes(&share, &share.leaves.start);
+        let (start, end) = if boxes.is_empty() { return None } else { tiling.hull(&boxes) };
+        let elems = match block_elems {
+            Some(block) => (end.div_ceil(block) - start / block) * block,
+            // Streams end with the last row that is wanted.
+            None if array.reader.is_streamed() => end,
+            None => leaf_elems,
+        };
+        Some(elems.min(leaf_elems))
     };
-    let per_visit = elems.min(leaf_elems).saturating_mul(array.item_bytes());
+    if tiling.n_tiles() == 0 {
+        return 0;
+    }
+    let sample: Vec<u64> = (0..SAMPLED_TILES).filter_map(elems).collect();
+    let mean = sample.iter().map(|elems| u128::from(*elems)).sum::<u128>() / (sample.len() as u128).max(1);
+    let per_visit = (mean as u64).saturating_mul(array.item_bytes());
     tiling.leaf_visits().saturating_mul(per_visit).max(array.leaf_bytes())
 }
 

@@ -30,7 +30,9 @@ pub(super) struct SpoolFile<'a> {
     plan: &'a ArrayPlan,
     file: File,
     spool: Spool,
-    /// Where each tile begins, bytes.
+    /// The only tiles that have room in it, in order; all of them where that is missing.
+    only: Option<Vec<TileId>>,
+    /// Where each of these begins, bytes.
     starts: Vec<u64>,
     leaf_grid: Vec<u64>,
     /// Leaves that could not be read, and are left out.
@@ -67,17 +69,17 @@ impl<'a> SpoolFile<'a> {
         array: &'a ArrayCopy,
         plan: &'a ArrayPlan,
         spool: Spool,
-        only: Option<&[TileId]>,
+        only: Option<Vec<TileId>>,
     ) -> Result<Self, CopyError> {
         let path = spool.path.clone();
         let io = |error| CopyError::io(&path, "make room for it", error);
-        let mut starts = Vec::with_capacity(plan.tiling.n_tiles() as usize + 1);
+        let n_tiles = only.as_ref().map_or(plan.tiling.n_tiles(), |only| only.len() as u64);
+        let mut starts = Vec::with_capacity(n_tiles as usize + 1);
         let mut end = 0;
-        for tile in 0..plan.tiling.n_tiles() {
+        for nth in 0..n_tiles {
+            let tile = only.as_ref().map_or(TileId(nth), |only| only[nth as usize]);
             starts.push(end);
-            if only.is_none_or(|only| only.binary_search(&TileId(tile)).is_ok()) {
-                end += plan.tiling.share(TileId(tile)).coverage.n_elems() * array.item_bytes();
-            }
+            end += plan.tiling.share(tile).coverage.n_elems() * array.item_bytes();
         }
         starts.push(end);
         if !plan.is_spool_begun {
@@ -98,7 +100,7 @@ impl<'a> SpoolFile<'a> {
         let found = file.metadata().map_err(io)?;
         let spool = Spool { inode: found.ino(), len_bytes: found.len(), ..spool };
         let leaf_grid = Region::whole(&array.source().shape).cells(&array.source().leaf_shape).shape();
-        Ok(SpoolFile { array, plan, file, spool, starts, leaf_grid, failed: Mutex::default() })
+        Ok(SpoolFile { array, plan, file, spool, only, starts, leaf_grid, failed: Mutex::default() })
     }
 
     /// The file as the journal is to know it.
@@ -217,8 +219,13 @@ impl<'a> SpoolFile<'a> {
     fn tiles_of(&self, leaf: &[u64]) -> impl Iterator<Item = TileId> {
         let source = self.array.source();
         let cell = Region::of_cell(leaf, &source.leaf_shape).clipped(&source.shape);
-        let has_room = |tile: &TileId| self.starts[tile.0 as usize] < self.starts[tile.0 as usize + 1];
-        self.plan.tiling.tiles_of(&cell).into_iter().filter(has_room)
+        self.plan.tiling.tiles_of(&cell).into_iter().filter(|tile| self.nth(*tile).is_some())
+    }
+
+    /// Which of the tiles here it is.
+    fn nth(&self, tile: TileId) -> Option<usize> {
+        let Some(only) = &self.only else { return Some(tile.0 as usize) };
+        only.binary_search(&tile).ok()
     }
 
     /// The part of a leaf (leaf coordinates) that the tile of `share` takes, and where it lies in the file.
@@ -234,7 +241,8 @@ impl<'a> SpoolFile<'a> {
             (part.start[axis] - region.start[axis]) * slower * faster
         };
         let offset: u64 = (0..extent.len()).map(before).sum();
-        let start = self.starts[share.tile.0 as usize] + offset * self.array.item_bytes();
+        // Nobody asks for a tile that has no room here.
+        let start = self.starts[self.nth(share.tile).unwrap_or(0)] + offset * self.array.item_bytes();
         (part.relative_to(&cell.start), start)
     }
 

@@ -10,6 +10,7 @@ mod following;
 mod leaf;
 mod partitions;
 mod reference;
+mod scale;
 mod semantics;
 mod stores;
 mod streams;
