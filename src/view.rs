@@ -157,7 +157,7 @@ impl View {
         self.host_node(&directory.path.join(name))
     }
 
-    /// Size and time of a node; never reads chunk data.
+    /// Size and time of a node; never reads chunk data. Those of a directory are up to date, which [`Self::lookup`] leaves them not.
     ///
     /// # Errors
     /// [`ViewError::NotFound`] where all of a chunk's source chunks are absent, [`ViewError::Stale`] where its version is too
@@ -166,6 +166,7 @@ impl View {
         match node {
             Node::Directory(at) => {
                 self.keep_up();
+                self.keep_up_times();
                 self.stat_directory(*at)
             }
             Node::Document { directory, version } => {
@@ -225,7 +226,10 @@ impl View {
                 let directory = tree.get(*at).ok_or(ViewError::Stale)?;
                 match &directory.array {
                     Some(array) => self.list_chunks(*at, directory, &array.newest(), from, emit),
-                    None => self.list_overlay(*at, directory, from, emit),
+                    None => {
+                        self.keep_up_times();
+                        self.list_overlay(*at, directory, from, emit)
+                    }
                 }
             }
             Node::Host { path, stamp } if stamp.is_directory => host::list(path, from, &mut |next, name| {

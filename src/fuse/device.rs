@@ -23,6 +23,9 @@ use rustix::process::{getgid, getuid};
 use crate::mounts::{self, FS_TYPE, Mount};
 
 const DEVICE: &str = "/dev/fuse";
+/// The kernel checks modes where others may come. Where nobody may it need not, and asks for attributes less often: whoever
+/// looks up a name below a directory would have to find out its time first.
+const FOR_OTHERS: &str = ",allow_other,default_permissions";
 
 /// Why mounting failed.
 #[derive(Debug, thiserror::Error)]
@@ -129,11 +132,11 @@ fn mount_directly(point: &Path, source: &Path, allow_other: bool) -> Result<Owne
         .open(DEVICE)
         .map_err(|cause| Errno::from_io_error(&cause).unwrap_or(Errno::IO))?;
     let options = format!(
-        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
+        "fd={},rootmode=40000,user_id={},group_id={}{}",
         device.as_raw_fd(),
         getuid().as_raw(),
         getgid().as_raw(),
-        if allow_other { ",allow_other" } else { "" }
+        if allow_other { FOR_OTHERS } else { "" }
     );
     let options = CString::new(options).expect("numbers and names hold no NUL");
     let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
@@ -155,10 +158,10 @@ fn mount_through_helper(point: &Path, source: &Path, allow_other: bool, cause: E
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
         .map_err(|cause| io_error(cause.into()))?;
     fcntl_setfd(&ours, FdFlags::CLOEXEC).map_err(|cause| io_error(cause.into()))?;
-    let mut options = OsString::from("ro,nodev,nosuid,noatime,default_permissions,subtype=rechunkfs,fsname=");
+    let mut options = OsString::from("ro,nodev,nosuid,noatime,subtype=rechunkfs,fsname=");
     options.push(escape(source.as_os_str()));
     if allow_other {
-        options.push(",allow_other");
+        options.push(FOR_OTHERS);
     }
     let child = Command::new(helper)
         .arg("-o")

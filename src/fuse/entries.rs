@@ -76,7 +76,14 @@ impl FileSystem {
     pub(super) fn attributes_ttl(&self, node: &Node) -> Duration {
         match node {
             Node::Host { stamp, .. } if stamp.is_directory => self.entry_ttl(),
-            Node::Directory(_) => self.entry_ttl(),
+            // Found out only for those who ask.
+            Node::Directory(_) => {
+                if self.view.refresh().is_some() {
+                    Duration::ZERO
+                } else {
+                    FOREVER
+                }
+            }
             Node::Document { .. } | Node::Chunk { .. } | Node::Host { .. } => FOREVER,
         }
     }

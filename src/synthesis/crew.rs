@@ -9,8 +9,8 @@ use super::lock;
 use rayon::prelude::*;
 use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::{Builder, Scope};
 use std::time::Duration;
 

@@ -38,10 +38,42 @@ pub(super) struct Following {
     layout: Option<Layout>,
     maker: Maker,
     tree: RwLock<Arc<Tree>>,
-    /// By directory, nanoseconds since 1970.
-    times_ns: RwLock<Arc<[i64]>>,
+    times: RwLock<DirectoryTimes>,
     state: Mutex<State>,
+    /// When the times of directories were found out, if they were.
+    timed: Mutex<Option<Instant>>,
     is_surveying: AtomicBool,
+}
+
+/// By directory, nanoseconds since 1970.
+///
+/// A time that has moved shows only when nobody finds by name any more what was there before: the kernel keeps names for as long
+/// as `--refresh`. Who keeps data by the time of a directory would else keep old data by a new time, for good.
+#[derive(Debug, Default)]
+struct DirectoryTimes {
+    shown_ns: Box<[i64]>,
+    /// What was found since, and when.
+    found: Option<(Instant, Box<[i64]>)>,
+}
+
+impl DirectoryTimes {
+    fn of(&self, at: u32, names_last: Duration) -> i64 {
+        let at = at as usize;
+        let found = self.found.as_ref().and_then(|(since, times_ns)| Some((since, times_ns.get(at)?)));
+        match (self.shown_ns.get(at), found) {
+            (Some(&shown), Some((since, _))) if since.elapsed() < names_last => shown,
+            (_, Some((_, &time_ns))) | (Some(&time_ns), None) => time_ns,
+            // Made since: nobody has found anything in it.
+            (None, None) => 0,
+        }
+    }
+
+    /// Comes no sooner than names last after the one before.
+    fn enter(&mut self, times_ns: Box<[i64]>) {
+        if let Some((_, before)) = self.found.replace((Instant::now(), times_ns)) {
+            self.shown_ns = before;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -51,8 +83,6 @@ struct State {
     /// When documents were looked at, and the digest of what was found; `None` where that could not be read.
     looked: Instant,
     seen: Option<u64>,
-    /// The times of directories are known.
-    is_timed: bool,
 }
 
 impl Following {
@@ -61,13 +91,14 @@ impl Following {
         // The documents were read before: what has changed a short time ago may have done so in between.
         let seen = watch.look().ok().filter(|seen| !seen.is_recent).map(|seen| seen.digest);
         let settled = projection.settled.clone();
-        let state = State { watch, settled, looked: Instant::now(), seen, is_timed: false };
+        let state = State { watch, settled, looked: Instant::now(), seen };
         Following {
             layout,
             maker,
             tree: RwLock::new(Arc::new(tree)),
-            times_ns: RwLock::new(Arc::new([])),
+            times: RwLock::default(),
             state: Mutex::new(state),
+            timed: Mutex::new(None),
             is_surveying: AtomicBool::new(false),
         }
     }
@@ -78,14 +109,17 @@ impl View {
         Arc::clone(&self.following.tree.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Size and time of a directory.
+    /// Size and time of a directory; the time is as of the last [`Self::keep_up_times`].
     pub(super) fn stat_directory(&self, at: u32) -> Result<Stat, ViewError> {
         let tree = self.tree();
         let directory = tree.get(at).ok_or(ViewError::Stale)?;
         // A directory that is gone, or out of reach.
         HostStamp::of(&directory.path).map_err(|error| self.absence(error))?;
-        let times_ns = Arc::clone(&self.following.times_ns.read().unwrap_or_else(PoisonError::into_inner));
-        let mtime_ns = times_ns.get(at as usize).copied().unwrap_or(0);
+        if self.following.layout.is_none() {
+            self.keep_up_times();
+        }
+        let names_last = self.refresh().unwrap_or_default();
+        let mtime_ns = self.following.times.read().unwrap_or_else(PoisonError::into_inner).of(at, names_last);
         Ok(Stat { is_directory: true, size_bytes: 0, mtime_ns })
     }
 
@@ -106,28 +140,34 @@ impl View {
     /// Looks at what the view is made of, where that is due, and shows what it is now. What cannot be found out is shown as
     /// it was, and is in the journal.
     pub(super) fn keep_up(&self) {
+        let Some(layout) = &self.following.layout else { return };
         let mut state = lock(&self.following.state);
         let looks = &self.engine.looks;
-        let is_due = looks.is_due(Kind::Documents, state.looked);
-        if state.is_timed && !is_due {
-            return;
-        }
-        let began = Instant::now();
-        if let Some(layout) = self.following.layout.as_ref().filter(|_| is_due) {
+        if looks.is_due(Kind::Documents, state.looked) {
+            let began = Instant::now();
             self.keep_up_documents(&mut state, layout);
             looks.spend(Kind::Documents, began, state.watch.len());
             state.looked = began;
         }
-        state.is_timed = true;
+    }
+
+    /// Looks at what the times of directories tell of, where that is due. Names can be looked up without: these are many files.
+    pub(super) fn keep_up_times(&self) {
+        let mut timed = lock(&self.following.timed);
+        if timed.is_some_and(|timed| !self.engine.looks.is_due(Kind::Documents, timed)) {
+            return;
+        }
         let tree = self.tree();
         let n_known: u64 = tree.arrays().map(|array| array.versions.n_known()).sum();
         if n_known <= MAX_WAITED_FOR {
             self.time(&tree);
+            *timed = Some(Instant::now());
         } else if let Some(this) = self.this.upgrade()
             && !self.following.is_surveying.swap(true, Ordering::AcqRel)
         {
             let survey = move || {
                 this.time(&this.tree());
+                *lock(&this.following.timed) = Some(Instant::now());
                 this.following.is_surveying.store(false, Ordering::Release);
             };
             let started = std::thread::Builder::new().name("survey".to_owned()).spawn(survey);
@@ -181,13 +221,15 @@ impl View {
         Ok(())
     }
 
-    /// The array that shows `array`: the one that did so before where only the shape is another one.
+    /// The array that shows `array`: one that did so before where only the shape is another one. Such a one may have been out
+    /// of the tree meanwhile: arrays are kept for ever, and a store that is written anew each night must not add some each time.
     fn array_for(&self, before: &Tree, array: &VirtualArray) -> Result<Arc<Rechunked>, SourceError> {
-        if let Some(shown) = before.array_at(&array.source.path)
-            && shown.is_like(array)
+        let shown = before.array_at(&array.source.path).filter(|shown| shown.is_like(array)).cloned();
+        let earlier = || self.engine.arrays.all().into_iter().rfind(|earlier| earlier.is_like(array));
+        if let Some(shown) = shown.or_else(earlier)
             && shown.resize(&array.source.shape)
         {
-            return Ok(Arc::clone(shown));
+            return Ok(shown);
         }
         self.engine.arrays.add(|idx| self.following.maker.make(idx, array.clone()))
     }
@@ -222,10 +264,30 @@ impl View {
             times[parent as usize].merge(below);
         }
         let times_ns = times.into_iter().map(Times::time_ns).collect();
-        *self.following.times_ns.write().unwrap_or_else(PoisonError::into_inner) = times_ns;
+        self.following.times.write().unwrap_or_else(PoisonError::into_inner).enter(times_ns);
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_moves_shows_when_no_name_is_older() {
+        let (soon, late) = (Duration::ZERO, Duration::from_secs(3600));
+        let mut times = DirectoryTimes::default();
+        assert_eq!(times.of(0, late), 0);
+        times.enter(Box::new([5]));
+        assert_eq!(times.of(0, late), 5, "the first one at once");
+        times.enter(Box::new([6, 7]));
+        assert_eq!((times.of(0, late), times.of(0, soon)), (5, 6));
+        assert_eq!(times.of(1, late), 7, "that of a directory which was not there");
+        times.enter(Box::new([8]));
+        assert_eq!((times.of(0, late), times.of(0, soon)), (6, 8));
+        assert_eq!(times.of(1, late), 7, "of the same length again, or not");
+    }
 }

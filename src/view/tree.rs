@@ -55,7 +55,7 @@ impl Tree {
         for (path, position) in &before.by_path {
             tree.by_path.insert(path.clone(), *position);
         }
-        tree.directories = before.directories.iter().map(|old| Directory::empty(old.path.clone())).collect();
+        tree.directories = before.directories.iter().map(Directory::after).collect();
         tree.directory(root, "");
         let (documents, times) = (&projection.documents, document_times(root, projection));
         for path in projection.group_paths.iter().chain(&projection.array_paths) {
@@ -64,8 +64,7 @@ impl Tree {
                 let mut all = times.get(path).copied().unwrap_or_default();
                 all.add(0, digest(text));
                 let mtime_ns = all.time_ns();
-                let old = before.directories.get(at);
-                tree.directories[at].set_document(text, mtime_ns, old);
+                tree.directories[at].set_document(text, mtime_ns);
             }
         }
         for left_out in &projection.left_out {
@@ -151,17 +150,21 @@ impl Directory {
         }
     }
 
+    /// What is left of a directory where nothing more is said of it: what its document was, so that whoever has that open
+    /// still reads it, and no other one gets its number.
+    fn after(before: &Directory) -> Self {
+        let earlier = before.document.iter().chain(&before.earlier).cloned().collect();
+        Directory { earlier, ..Self::empty(before.path.clone()) }
+    }
+
     /// The document in the state that it had at `version`, if that is still known.
     pub(super) fn document_at(&self, version: u32) -> Option<&Document> {
         self.document.iter().chain(&self.earlier).find(|document| document.version == version)
     }
 
-    /// Sets the document, as the next state of what it was in the tree before.
-    fn set_document(&mut self, text: &str, mtime_ns: i64, before: Option<&Directory>) {
-        let mut earlier: Vec<Document> = Vec::new();
-        if let Some(before) = before {
-            earlier.extend(before.document.iter().chain(&before.earlier).cloned());
-        }
+    /// Sets the document, as the next state of what it was in the trees before.
+    fn set_document(&mut self, text: &str, mtime_ns: i64) {
+        let mut earlier = std::mem::take(&mut self.earlier);
         let same = earlier.first().filter(|last| *last.text == *text && last.mtime_ns == mtime_ns);
         self.document = Some(match same {
             Some(same) => same.clone(),

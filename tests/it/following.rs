@@ -350,3 +350,40 @@ fn a_chunk_found_torn_is_read_once_it_is_whole() {
         }
     }
 }
+
+#[test]
+fn an_array_that_goes_and_comes_back_is_the_same_and_its_documents_have_numbers_of_their_own() {
+    let mut survey = survey(vec![4, 2], vec![4, 1], Codec::Raw);
+    survey.write(&[0, 0], 1, true);
+    let (store, away) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (root, array, away) = (store.path(), store.path().join("a"), away.path().join("a"));
+    let group = r#"{"zarr_format":3,"node_type":"group","attributes":{}}"#;
+    fs::write(root.join("zarr.json"), group).expect("writable");
+    for name in ["a", "b"] {
+        fs::create_dir_all(root.join(name).join("c/0")).expect("writable");
+        fs::copy(survey.root().join("zarr.json"), root.join(name).join("zarr.json")).expect("writable");
+        fs::copy(survey.root().join("c/0/0"), root.join(name).join("c/0/0")).expect("writable");
+    }
+    let view = open(root, &[1, 2], 96 << 20, None, Duration::ZERO);
+    let find = |name: &str| {
+        let (folder, _) = view.lookup(&view.root(), OsStr::new("a"))?;
+        view.lookup(&folder, OsStr::new(name))
+    };
+    let text = |node: &Node, len: u64| read(&view, node, 0, len).expect("reads");
+    let (document, stat) = find("zarr.json").expect("there");
+    let (before, (chunk, _)) = (text(&document, stat.size_bytes), find("c.0.0").expect("there"));
+    for nth in 0..3 {
+        fs::rename(&array, &away).expect("movable");
+        assert!(matches!(find("zarr.json"), Err(ViewError::NotFound)), "it is gone");
+        fs::rename(&away, &array).expect("movable");
+        let changed = fs::read_to_string(array.join("zarr.json")).expect("readable");
+        let changed = changed.replacen('{', &format!("{{\"attributes\":{{\"nth\":{nth}}},"), usize::from(nth == 0));
+        fs::write(array.join("zarr.json"), changed.replace(&format!("\"nth\":{}", nth - 1), &format!("\"nth\":{nth}")))
+            .expect("writable");
+        let (now, _) = find("zarr.json").expect("back again");
+        assert_ne!(now, document, "another text, another number");
+        assert_eq!(text(&document, stat.size_bytes), before, "who has it open reads what it was");
+        assert_eq!(find("c.0.0").expect("back again").0, chunk, "nothing about it has changed");
+        assert_eq!(view.n_arrays(), 2, "kept for ever, and so not made anew each time");
+    }
+}

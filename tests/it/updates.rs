@@ -9,7 +9,7 @@ use crate::copies::{RECORDS, files_below};
 use crate::reference::{Case, case};
 use proptest::prelude::*;
 use rechunkfs::materialize::{
-    CopyError, Options, Progress, Sources, Updated, VerifyOptions, Words, copy, update, verify,
+    CopyError, Options, Progress, Sources, Updated, VerifyOptions, Words, copy, plan_update, update, verify,
 };
 use rechunkfs::source::{Counters, hierarchy};
 use rechunkfs::zarr::{Layout, project_copy};
@@ -192,5 +192,69 @@ proptest! {
     fn an_update_gives_what_a_copy_made_anew_gives(case in case(), always_spool in any::<bool>(), steps in steps()) {
         prop_assume!(!case.model.shape.is_empty() && case.model.shape.len() <= 3);
         check(&case, always_spool, &steps);
+    }
+}
+
+#[test]
+fn an_array_that_is_out_of_reach_is_no_array_without_chunks() {
+    let (folder, case) = (tempfile::tempdir().unwrap(), some_case());
+    let at = |name: &str| folder.path().join(name);
+    let source = Source::new(&at("source"), &case);
+    let (way, target) = (Way::new(&case, false), at("target"));
+    way.copy(&source.root, &target);
+    let before = files_below(&target);
+    // Its documents are read, and then its folder goes.
+    let hierarchy = hierarchy::read(&source.root).unwrap();
+    std::fs::rename(source.root.join("a"), at("away")).unwrap();
+    let options = way.options(&source.root, &target);
+    let counters = Arc::new(Counters::default());
+    let sources =
+        Sources { hierarchy: &hierarchy, layout: &way.layout, codecs: &[], options: &options, counters: &counters };
+    let updated = update(&sources, &Progress::default(), &mut |_| {});
+    let same = files_below(&target) == before;
+    assert!(updated.is_err() && same, "{updated:?}, and the copy is the same: {same}");
+}
+
+#[test]
+fn a_file_that_is_being_written_is_no_file_that_has_been_copied() {
+    let (folder, case) = (tempfile::tempdir().unwrap(), some_case());
+    let at = |name: &str| folder.path().join(name);
+    let source = Source::new(&at("source"), &case);
+    let (way, target) = (Way::new(&case, false), at("target"));
+    way.copy(&source.root, &target);
+    let (log, is_over) = (source.root.join("log"), std::sync::atomic::AtomicBool::new(false));
+    std::fs::write(&log, "0").unwrap();
+    let plan = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                std::fs::write(&log, "1").unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let hierarchy = hierarchy::read(&source.root).unwrap();
+        let options = way.options(&source.root, &target);
+        let counters = Arc::new(Counters::default());
+        let sources =
+            Sources { hierarchy: &hierarchy, layout: &way.layout, codecs: &[], options: &options, counters: &counters };
+        let plan = plan_update(&sources, &Progress::default());
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        plan.unwrap()
+    });
+    assert_eq!((plan.is_empty(), plan.passed_files), (false, 1), "{plan:?}");
+    way.update(&source.root, &target, &Progress::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(target.join("log")).unwrap(), "1");
+}
+
+/// An array of which something is there.
+fn some_case() -> Case {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let is_good = |case: &Case| case.model.shape.len() == 2 && case.model.missing.is_empty() && !case.is_sharded();
+    loop {
+        let found = case().new_tree(&mut runner).unwrap().current();
+        if is_good(&found) && found.model.shape.iter().all(|len| *len > 1) {
+            return found;
+        }
     }
 }

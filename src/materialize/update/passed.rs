@@ -56,7 +56,9 @@ impl Passed<'_> {
         let found = Mutex::new(Found::default());
         self.passing.walk(&mut |_| Ok(()), &mut |batch| {
             batch.par_iter().for_each(|key| {
-                if self.known.is_some_and(|known| known.get(key) == self.stamp(key)) && !self.is_fresh(key) {
+                // Of a file that somebody is writing nothing is known, and nothing is the same.
+                let is_known = |stamp| self.known.is_some_and(|known| known.get(key) == Some(stamp));
+                if self.stamp(key).is_some_and(is_known) && !self.is_fresh(key) {
                     return;
                 }
                 let bytes = fs::metadata(self.passing.source.join(key)).map_or(0, |metadata| metadata.len());

@@ -34,6 +34,13 @@ enum Found {
     Changed(Option<FileState>),
 }
 
+impl Found {
+    /// It went, or never was there.
+    fn is_absent(&self) -> bool {
+        matches!(self, Found::Changed(Some(state)) if !state.stamp.is_present())
+    }
+}
+
 impl Scan {
     /// Looks at all source files of `array`, on this thread's pool.
     pub(super) fn new(array: &ArrayCopy, known: Option<&KnownArray>, progress: &Progress) -> Result<Self, CopyError> {
@@ -58,6 +65,10 @@ impl Scan {
             }
             let files: Vec<u64> = (first..(first + WINDOW).min(n_files)).collect();
             let found: Vec<(Was, Found)> = files.par_iter().with_min_len(RUN).map(|file| one(*file)).collect();
+            if found.iter().any(|(_, found)| found.is_absent()) {
+                // Absence tells something only while the array is there.
+                array.reader.check_home().map_err(|error| CopyError::Store(error.to_string()))?;
+            }
             for (file, (was, found)) in files.into_iter().zip(found) {
                 scan.add(array, file, was, &found);
             }
