@@ -50,6 +50,8 @@ class Bench:
         self.n_cpus = len(os.sched_getaffinity(0))
         self.worker = None
         self.case = ""
+        # Copies get a file system of their own; not where that turns out to be denied.
+        self.has_fresh_disk = True
         # Of each case the commands it ran, each of a kind once.
         self.commands = {}
 
@@ -78,7 +80,7 @@ class Bench:
             path = Path(word)
             if path.parent == self.work and path.name.startswith("mnt-"):
                 word = "MOUNTPOINT"
-            elif path.parent == self.work:
+            elif path.parent in (self.work, self.work / "fresh"):
                 word = path.name
             words.append(word if len(word) < 60 else word[:24] + "...")
         text = " ".join(words[:14] + (["..."] if len(words) > 14 else []))

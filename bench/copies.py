@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+from bench.disk import fresh, touch_memory
 from bench.mounts import PROGRAM
 from bench.process import Failed, Worker, end, run
 
@@ -31,19 +32,25 @@ def is_available(bench):
 
 
 @contextmanager
-def folder(bench, name):
-    """A place for a copy: nothing lies there, and nothing of what ran before is still on its way to the disk."""
-    path = bench.work / f"copy-{name}"
-    remove(path)
-    os.sync()
-    try:
-        yield path
-    finally:
+def folder(bench, name, is_large=False):
+    """A place for a copy, on a file system of its own unless it `is_large`: nothing lies there, and nothing of what ran before
+    is still on its way to the disk."""
+    with nullcontext() if is_large else fresh(bench) as own:
+        path = (own or bench.work) / f"copy-{name}"
         remove(path)
+        os.sync()
+        touch_memory()
+        try:
+            yield path
+        finally:
+            if not own:
+                remove(path)
 
 
 def remove(path):
     for each in (path, path.with_name(f"{path.name}.rechunkfs-partial")):
+        if each.is_file():
+            each.unlink()
         shutil.rmtree(each, ignore_errors=True)
 
 
@@ -90,7 +97,7 @@ def peer(task, **arguments):
 def rechunker(bench, source, target, chunks, codec, max_mem):
     """rechunker in the environment of Zarr v2."""
     python = bench.root / V2_PYTHON
-    command = [python, "-m", "bench.recode_v2", source, target, bench.work / "copy-temp", json.dumps(chunks), codec, max_mem]
+    command = [python, "-m", "bench.recode_v2", source, target, target.with_name("copy-temp"), json.dumps(chunks), codec, max_mem]
     bench.note_command(command)
     done = subprocess.run(
         [str(part) for part in command],

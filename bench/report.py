@@ -11,8 +11,9 @@ TOP = """# Benchmarks
 What `scripts/bench` measured, newest first. The yardstick is taken in the same run, in turn with rechunkfs: figures are
 medians and, in brackets, the least and the most; `ratio` is that of the medians. The source is in the page cache; a sample of
 ours has a mount of its own, with nothing cached, unless the row says otherwise. *null FS* is `examples/null_fs.rs`: a FUSE file
-system of the same tree that answers from memory. *Decoding* is `examples/decode.rs`: open, read, decode on all cores. The
-readers are those of `bench/tasks.py`; clocks run from opening the array, or the first file, to having the values.
+system of the same tree that answers from memory. *Decoding* is `examples/decode.rs`: open, read, decode on all cores. A copy,
+ours or another's, goes to an ext4 that is made for it, on an image file. The readers are those of `bench/tasks.py`; clocks run
+from opening the array, or the first file, to having the values.
 
 ![ratios](benchmarks.png)
 """
@@ -68,6 +69,8 @@ def record(bench, rows):
     """One run, as Markdown."""
     samples = f"{bench.runs} sample{'s' if bench.runs > 1 else ''} each"
     facts = machine.describe(bench.root) + [("command", f"`{machine.command_line(bench.work)}`, {samples}")]
+    if not bench.has_fresh_disk:
+        facts.append(("copies", "in the working directory, without file systems of their own"))
     lines = [f"## {today()}, {facts[0][1]}", "", *(f"* {what}: {value}" for what, value in facts), ""]
     lines += [table(rows), "", summary(rows) + ".", "", "The commands, each of a kind once:", "", "```text"]
     for case, commands in bench.commands.items():

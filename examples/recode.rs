@@ -3,6 +3,7 @@
 //!     recode encode STORE ARRAY CHUNK               decode all; encode all chunks of this shape (15,0,0,0: 0 is the whole axis)
 //!     recode encode STORE ARRAY CHUNK --files DIR   and create the files, of the sizes found, in the tree that their keys make
 //!     recode write  STORE ARRAY FILE                decode all; write as many bytes as were decoded to one file
+//!     recode write  STORE ARRAY DIR --files CHUNK   or to the files of chunks of this shape, in the tree that their keys make
 //!
 //! Decoding and encoding run on all threads and stay in memory; both are with the source's codec. Between them the values
 //! are brought into the order of the target chunks, which is *not* in the clock. What is written is synced once, in the clock.
@@ -46,7 +47,14 @@ enum Work {
         files: Option<PathBuf>,
     },
     /// Decode all, write as many bytes
-    Write { store: PathBuf, array: String, file: PathBuf },
+    Write {
+        store: PathBuf,
+        array: String,
+        file: PathBuf,
+        /// To files for chunks of this shape, in a directory, which must not exist
+        #[arg(long, value_delimiter = ',', num_args = 1)]
+        files: Vec<usize>,
+    },
 }
 
 enum Codec {
@@ -88,8 +96,7 @@ fn main() -> Result<()> {
     let mut seconds = decode_seconds;
     match &args.work {
         Work::Encode { chunk, files: folder, .. } => {
-            ensure!(chunk.len() == array.shape.len(), "the shape has {} axes", array.shape.len());
-            let chunk: Vec<usize> = chunk.iter().zip(&array.shape).map(|(&c, &n)| if c == 0 { n } else { c }).collect();
+            let chunk = array.chunk_shape(chunk)?;
             let values = array.reordered(&files, &chunk)?;
             let chunk_bytes = chunk.iter().product::<usize>() * array.item_bytes;
             let start = Instant::now();
@@ -106,9 +113,16 @@ fn main() -> Result<()> {
                 found["create_seconds"] = took.into();
             }
         }
-        Work::Write { file, .. } => {
+        Work::Write { file, files: chunk, .. } => {
             let n_bytes = array.shape.iter().product::<usize>() * array.item_bytes;
-            let took = write(file, n_bytes)?;
+            let took = if chunk.is_empty() {
+                write(file, n_bytes)?
+            } else {
+                let chunk = array.chunk_shape(chunk)?;
+                let grid = grid(&array.shape, &chunk);
+                let chunk_bytes = chunk.iter().product::<usize>() * array.item_bytes;
+                create(file, &grid, &vec![chunk_bytes; grid.iter().product()])?
+            };
             seconds += took;
             found["write_seconds"] = took.into();
             found["written_bytes"] = n_bytes.into();
@@ -180,6 +194,12 @@ impl Array {
         }
         files.sort();
         Ok(files)
+    }
+
+    /// A chunk shape as it was typed, where 0 is the whole axis.
+    fn chunk_shape(&self, typed: &[usize]) -> Result<Vec<usize>> {
+        ensure!(typed.len() == self.shape.len(), "the shape has {} axes", self.shape.len());
+        Ok(typed.iter().zip(&self.shape).map(|(&c, &n)| if c == 0 { n } else { c }).collect())
     }
 
     /// Opens, reads and decodes a chunk into a buffer of this thread, and shows it.

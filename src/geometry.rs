@@ -16,7 +16,7 @@ pub use encoded::EncodedOrder;
 pub use numbering::Numbering;
 pub use pieces::{Pieces, Placement};
 pub use region::Region;
-pub use tiling::{LeafShare, PiecePart, TileId, Tiling, TilingRequest};
+pub use tiling::{Bundles, LeafShare, PiecePart, TileId, Tiling, TilingRequest};
 
 /// `ceil(n / d)` for `d > 0`.
 pub fn div_ceil(n: u64, d: u64) -> u64 {

@@ -8,6 +8,7 @@
 
 mod array;
 mod commits;
+mod disk;
 mod done;
 mod earlier;
 mod encode;
@@ -25,6 +26,7 @@ mod place;
 mod plan;
 mod progress;
 mod record;
+mod room;
 mod run;
 mod shards;
 mod site;

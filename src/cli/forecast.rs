@@ -20,7 +20,8 @@ pub(crate) fn text(forecast: &Forecast, config: &CopyConfig) -> String {
     for array in &forecast.arrays {
         let passes = match array.passes {
             1 => "one pass".to_owned(),
-            _ => format!("two passes through {} of temporary files", bytes(array.temp_bytes)),
+            2 => format!("two passes through {} of temporary files", bytes(array.temp_bytes)),
+            n => format!("{n} passes through {} of temporary files", bytes(array.temp_bytes)),
         };
         let _ = writeln!(
             text,
@@ -107,7 +108,8 @@ pub(crate) fn warnings(forecast: &Forecast) -> Vec<String> {
     let needed = forecast.written_bytes.unwrap_or_else(|| forecast.total(|array| array.bytes)) + forecast.temp_bytes();
     if let Some(free) = forecast.free_bytes.filter(|free| *free < needed) {
         warnings.push(format!(
-            "{} are free where the copy is to be, it may take {}: it would stop when the disk is full, and go on with --resume",
+            "{} are free where the copy is to be, or left of a quota; it may take {}: it would stop when they are used up, and go \
+             on with --resume",
             bytes(free),
             bytes(needed)
         ));

@@ -387,9 +387,11 @@ fn tile_bytes(axes: &[AxisTiling], request: &TilingRequest<'_>) -> u128 {
         .fold(u128::from(request.item_bytes), |bytes, len| bytes.saturating_mul(u128::from(len)))
 }
 
+mod bundles;
 mod numbers;
 mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub use bundles::Bundles;
 pub use sweep::PiecePart;

@@ -2,17 +2,18 @@
 
 use super::CopyError;
 use super::array::ArrayCopy;
+use super::disk;
 use super::journal::{ArrayCommit, Commit, Journal, Spool, runs};
 use super::place::Place;
 use super::progress::Progress;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A crash costs at most what was done in this time, or this many bytes, and in the commit under way. Short copies are
-/// committed more often, at a fifth of the time that they have taken so far.
+/// committed more often, at a fifth of the time that they have taken so far, but not so often that commits take more
+/// than a sixth of it.
 const AT_MOST_EVERY: Duration = Duration::from_secs(5);
 const AT_LEAST_EVERY: Duration = Duration::from_millis(300);
 const EVERY_BYTES: u64 = 256 << 20;
@@ -119,8 +120,10 @@ impl Commits {
                 }
                 result
             });
+            // Also where it panics, or nobody would see that: the scope waits for what it has spawned.
+            let ending = Ending(self);
             let done = work();
-            self.end();
+            drop(ending);
             let committed = committing.join().unwrap_or(Ok(()));
             committed.and(done)
         });
@@ -133,9 +136,10 @@ impl Commits {
     /// Commits until [`Self::end`]; what is noted after the last commit is left to [`Self::commit`].
     fn run(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
         let start = Instant::now();
+        let mut took = Duration::ZERO;
         loop {
             let began = Instant::now();
-            let every = (start.elapsed() / 5).clamp(AT_LEAST_EVERY, AT_MOST_EVERY);
+            let every = (start.elapsed() / 5).max(took * 5).clamp(AT_LEAST_EVERY, AT_MOST_EVERY);
             let mut pending = self.lock();
             while !pending.is_over && pending.bytes < EVERY_BYTES && began.elapsed() < every {
                 pending = self.wake.wait_timeout(pending, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
@@ -145,14 +149,10 @@ impl Commits {
             if is_over {
                 return Ok(());
             }
+            let began = Instant::now();
             self.commit(journal, arrays)?;
+            took = began.elapsed();
         }
-    }
-
-    /// Lets [`Self::run`] end.
-    fn end(&self) {
-        self.lock().is_over = true;
-        self.wake.notify_all();
     }
 
     /// Makes what is noted last, puts it in its place, and names it in the journal.
@@ -207,6 +207,35 @@ impl Commits {
 
 /// Writes out all that the file system of `folder` still has in memory.
 pub(super) fn sync_file_system(folder: &Path) -> Result<(), CopyError> {
-    let opened = File::open(folder).map_err(|error| CopyError::io(folder, "open it", error))?;
-    rustix::fs::syncfs(&opened).map_err(|error| CopyError::io(folder, "sync it", error))
+    disk::sync_all(folder).map_err(|error| CopyError::io(folder, "sync it", error))
+}
+
+/// Lets [`Commits::run`] end.
+struct Ending<'a>(&'a Commits);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.wake.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::materialize::journal::Header;
+    use std::collections::BTreeSet;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn work_that_panics_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let header = Header::new(folder.path(), BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let journal = Journal::create(&folder.path().join("journal"), &header).expect("created");
+        let commits = Commits::new(vec![folder.path().to_owned()], None);
+        let work = || -> Result<(), CopyError> { panic!("as a bug would") };
+        let ended =
+            catch_unwind(AssertUnwindSafe(|| commits.during(&Mutex::new(journal), &[], &Progress::default(), work)));
+        assert!(ended.is_err());
+    }
 }

@@ -1,18 +1,29 @@
 //! From the elements of a target chunk to its encoded bytes, through zarrs.
 
+mod small;
+
 use crate::geometry::{Region, c_strides};
 use crate::synthesis::{CopyAxis, copy_strided};
 use crate::zarr::ChunkEncoding;
+use small::Small;
 use std::borrow::Cow;
 use std::sync::Arc;
 use zarrs::array::{BytesToBytesCodecTraits, Codec, CodecOptions};
 use zarrs::metadata::v3::MetadataV3;
 
+/// One of the codecs that a chunk goes through.
+#[derive(Debug)]
+struct Step {
+    codec: Arc<dyn BytesToBytesCodecTraits>,
+    /// The same for small chunks.
+    small: Option<Small>,
+}
+
 /// Encodes the chunks of one target array. One thread a chunk; the result depends on the elements alone.
 #[derive(Debug)]
 pub(super) struct Encoder {
     order: Vec<usize>,
-    steps: Vec<Arc<dyn BytesToBytesCodecTraits>>,
+    steps: Vec<Step>,
     /// The largest level of a zstd step: it decides how much memory encoding takes.
     zstd_level: Option<i64>,
     is_lz4: bool,
@@ -30,7 +41,7 @@ impl Encoder {
                 zstd_level = zstd_level.max(Some(level.unwrap_or(3)));
             }
             match Codec::from_metadata(&metadata).map_err(|e| format!("codec {json}: {e}"))? {
-                Codec::BytesToBytes(codec) => steps.push(codec),
+                Codec::BytesToBytes(codec) => steps.push(Step { codec, small: Small::of(&metadata) }),
                 _ => return Err(format!("codec {json} stands where only bytes-to-bytes codecs may")),
             }
         }
@@ -95,7 +106,10 @@ impl Encoder {
     /// Encodes the elements of a chunk that are in encoded order.
     pub(super) fn encode<'a>(&self, elements: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, String> {
         let options = CodecOptions::default().with_concurrent_target(1);
-        self.steps.iter().try_fold(elements, |bytes, codec| codec.encode(bytes, &options).map_err(|e| e.to_string()))
+        self.steps.iter().try_fold(elements, |bytes, step| match step.small.and_then(|small| small.encode(&bytes)) {
+            Some(encoded) => encoded.map(Cow::Owned),
+            None => step.codec.encode(bytes, &options).map_err(|error| error.to_string()),
+        })
     }
 }
 

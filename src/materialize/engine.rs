@@ -10,6 +10,7 @@ use crate::source::SourceError;
 use crate::synthesis::{Failure, Ground, Leaves, NOWHERE, OpenPiece, Slots, Targets, build, fill_with};
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -99,9 +100,9 @@ enum Fate {
     Left,
 }
 
-/// The tiles not yet taken, and the memory for them.
+/// The tiles not yet taken, by their numbers, or by their places in [`Sink::tiles`]; and the memory for them.
 struct Turn {
-    next: u64,
+    left: Range<u64>,
     seams: HashMap<u64, Arc<Seam>>,
 }
 
@@ -116,14 +117,21 @@ pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, CopyError> {
 
 /// Makes every unit that the sink wants. Returns what could not be read, where that is to be left out.
 pub(super) fn sweep(work: Work<'_>) -> Result<Vec<Arc<SourceError>>, CopyError> {
-    sweep_from(work, 0)
+    sweep_tiles(work, 0..work.plan.tiling.n_tiles())
 }
 
-/// The same from tile `first` on; units that draw on an earlier tile are not made then.
-pub(super) fn sweep_from(work: Work<'_>, first: u64) -> Result<Vec<Arc<SourceError>>, CopyError> {
+/// The same of some tiles only; units that draw on others as well are not made then.
+pub(super) fn sweep_tiles(work: Work<'_>, tiles: Range<u64>) -> Result<Vec<Arc<SourceError>>, CopyError> {
     let slots = Slots::new(work.plan.scratch_bytes);
     let memory: Arc<Cache<(), ()>> = Cache::new(work.plan.tile_memory_bytes);
-    let turn = Mutex::new(Turn { next: first, seams: HashMap::new() });
+    let left = match work.sink.tiles() {
+        None => tiles,
+        Some(few) => {
+            let before = |tile: u64| few.partition_point(|few| few.0 < tile) as u64;
+            before(tiles.start)..before(tiles.end)
+        }
+    };
+    let turn = Mutex::new(Turn { left, seams: HashMap::new() });
     let failures = Mutex::new(Vec::new());
     let ended: Mutex<Option<CopyError>> = Mutex::new(None);
     let drive = || {
@@ -206,10 +214,9 @@ fn step(
 fn next_job(work: Work<'_>, turn: &mut Turn) -> Option<Job> {
     let (tiling, units) = (&work.plan.tiling, &work.plan.units);
     let few = work.sink.tiles();
-    let n_tiles = few.map_or(tiling.n_tiles(), |tiles| tiles.len() as u64);
-    while turn.next < n_tiles && !work.progress.is_stopping() {
-        let tile = few.map_or(TileId(turn.next), |tiles| tiles[turn.next as usize]);
-        turn.next += 1;
+    while !work.progress.is_stopping() {
+        let nth = turn.left.next()?;
+        let tile = few.map_or(TileId(nth), |tiles| tiles[nth as usize]);
         let share = tiling.share(tile);
         if share.coverage.is_empty() {
             continue;

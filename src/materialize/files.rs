@@ -1,18 +1,14 @@
 //! Creating many files below one folder.
 
 use super::CopyError;
-use rustix::fs::{AtFlags, Mode, OFlags};
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use super::disk::{self, Out, Within};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 /// The folder of an array that is written.
 #[derive(Debug)]
 pub(super) struct Folder {
-    path: PathBuf,
-    /// Names are looked up from here: for many small files that is half of the work.
-    opened: OwnedFd,
+    within: Within,
     /// Most files have a folder to themselves, so that it is created first.
     is_sparse: bool,
 }
@@ -21,50 +17,48 @@ impl Folder {
     /// Opens the folder at `path`, which is created where it is missing. It is `is_sparse` where the keys of files mostly
     /// name a folder for each.
     pub(super) fn open(path: &Path, is_sparse: bool) -> Result<Self, CopyError> {
-        fs::create_dir_all(path).map_err(|error| CopyError::io(path, "create it", error))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened =
-            rustix::fs::open(path, flags, Mode::empty()).map_err(|error| CopyError::io(path, "open it", error))?;
-        Ok(Folder { path: path.to_owned(), opened, is_sparse })
+        disk::make_folders(path).map_err(|error| CopyError::io(path, "create it", error))?;
+        let within = Within::open(path).map_err(|error| CopyError::io(path, "open it", error))?;
+        Ok(Folder { within, is_sparse })
     }
 
     /// Creates or empties the file with this key.
-    pub(super) fn create(&self, key: &str) -> Result<File, CopyError> {
-        let open = || {
-            let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(&self.opened, key, flags, Mode::from_raw_mode(0o666))
-        };
-        let opened = if self.is_sparse && key.contains('/') { Err(rustix::io::Errno::NOENT) } else { open() };
-        let opened = match (opened, key.rsplit_once('/')) {
-            (Err(rustix::io::Errno::NOENT), Some((folder, _))) => {
-                self.create_folder(folder)?;
-                open()
-            }
-            (opened, _) => opened,
-        };
-        opened.map(File::from).map_err(|error| CopyError::io(&self.path.join(key), "create it", error))
+    pub(super) fn create(&self, key: &str) -> Result<Out, CopyError> {
+        let create = || self.within.create(key);
+        let is_first = self.is_sparse && key.contains('/');
+        let created = if is_first { Err(ErrorKind::NotFound.into()) } else { create() };
+        let created = self.with_folder(key, created, create)?;
+        created.map_err(|error| CopyError::io(&self.within.path(key), "create it", error))
     }
 
     fn create_folder(&self, key: &str) -> Result<(), CopyError> {
-        let create = || match rustix::fs::mkdirat(&self.opened, key, Mode::from_raw_mode(0o777)) {
-            Err(rustix::io::Errno::EXIST) => Ok(()),
+        let create = || match self.within.make_folder(key) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             created => created,
         };
-        let created = match (create(), key.rsplit_once('/')) {
-            (Err(rustix::io::Errno::NOENT), Some((above, _))) => {
-                self.create_folder(above)?;
-                create()
+        let created = self.with_folder(key, create(), create)?;
+        created.map_err(|error| CopyError::io(&self.within.path(key), "create it", error))
+    }
+
+    /// What came of `create`, once more if there was no folder for `key`.
+    fn with_folder<T>(
+        &self,
+        key: &str,
+        created: io::Result<T>,
+        create: impl FnOnce() -> io::Result<T>,
+    ) -> Result<io::Result<T>, CopyError> {
+        match (created, key.rsplit_once('/')) {
+            (Err(error), Some((folder, _))) if error.kind() == ErrorKind::NotFound => {
+                self.create_folder(folder)?;
+                Ok(create())
             }
-            (created, _) => created,
-        };
-        created.map_err(|error| CopyError::io(&self.path.join(key), "create it", error))
+            (created, _) => Ok(created),
+        }
     }
 
     /// Opens the file with this key to go on writing.
-    pub(super) fn reopen(&self, key: &str) -> Result<File, CopyError> {
-        rustix::fs::openat(&self.opened, key, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .map(File::from)
-            .map_err(|error| CopyError::io(&self.path.join(key), "open it", error))
+    pub(super) fn reopen(&self, key: &str) -> Result<Out, CopyError> {
+        self.within.reopen(key).map_err(|error| CopyError::io(&self.within.path(key), "open it", error))
     }
 
     /// Writes a whole file.
@@ -75,14 +69,16 @@ impl Folder {
 
     /// Removes the file with this key, if it is there.
     pub(super) fn remove(&self, key: &str) -> Result<(), CopyError> {
-        match rustix::fs::unlinkat(&self.opened, key, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(()),
-            Err(error) => Err(CopyError::io(&self.path.join(key), "remove it", error)),
+        match self.within.remove(key) {
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Err(CopyError::io(&self.within.path(key), "remove it", error))
+            }
+            _ => Ok(()),
         }
     }
 
     /// The error of a failed write.
     pub(super) fn failed(&self, key: &str, error: std::io::Error) -> CopyError {
-        CopyError::io(&self.path.join(key), "write it", error)
+        CopyError::io(&self.within.path(key), "write it", error)
     }
 }

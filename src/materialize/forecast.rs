@@ -3,6 +3,8 @@
 use super::array::ArrayCopy;
 use super::partition::{Part, PartOf, Share};
 use super::plan::{ArrayPlan, Means};
+use super::room;
+use super::spool;
 use super::trial::{self, Trial};
 use super::{CopyError, Options};
 use crate::geometry::{Region, unravel};
@@ -25,7 +27,7 @@ pub struct ArrayForecast {
     pub path: String,
     /// Decoded bytes.
     pub bytes: u64,
-    /// 1, or 2 where it goes through a temporary file.
+    /// 1, or 2 where it goes through a temporary file, 3 where it goes through another one as well.
     pub passes: u64,
     /// Parts that are made one after the other.
     pub tiles: u64,
@@ -54,7 +56,7 @@ pub struct Forecast {
     pub seconds: Option<f64>,
     /// Bytes written to the target, by the sample.
     pub written_bytes: Option<u64>,
-    /// What is free where the target is to be.
+    /// What is free where the target is to be, or left of a quota, if that is less.
     pub free_bytes: Option<u64>,
 }
 
@@ -126,7 +128,7 @@ pub fn forecast(
         let written = bytes * sample.encoded_share;
         let busy = decoded * sample.decode_s_per_byte + bytes * (sample.place_s_per_byte + sample.encode_s_per_byte);
         let files = forecast.total(|array| array.files) as f64 * FILE_SECONDS;
-        let temp = if plan.spool.is_some() { 2.0 * forecast.total(|array| array.temp_bytes) as f64 } else { 0.0 };
+        let temp = 2.0 * (plan.passes() - 1) as f64 * forecast.total(|array| array.temp_bytes) as f64;
         let cpu = (busy + files) / options.threads.max(1) as f64;
         forecast.seconds = Some(cpu.max(written / DISK_BYTES_PER_S) + temp / DISK_BYTES_PER_S);
         forecast.written_bytes = Some(written as u64);
@@ -175,12 +177,12 @@ fn of_array(array: &ArrayCopy, plan: &ArrayPlan, part: Option<PartOf>) -> Result
     Ok(ArrayForecast {
         path: array.path().to_owned(),
         bytes,
-        passes: if plan.spool.is_some() { 2 } else { 1 },
+        passes: plan.passes(),
         tiles: (plan.tiling.n_tiles() as f64 * bytes as f64 / array.array_bytes().max(1) as f64).ceil() as u64,
         source_chunks: once / array.reader.leaf_bytes().max(1),
         source_decodes,
         read_bytes: (stored * source_decodes) as u64,
-        temp_bytes: if plan.spool.is_some() { bytes } else { 0 },
+        temp_bytes: spool::temp_bytes(array, plan, part),
         files,
         is_sharded: array.is_sharded(),
     })
@@ -188,7 +190,5 @@ fn of_array(array: &ArrayCopy, plan: &ArrayPlan, part: Option<PartOf>) -> Result
 
 /// Bytes that are free for us on the file system of `target`.
 fn free(target: &Path) -> Option<u64> {
-    let absolute = std::path::absolute(target).ok()?;
-    let found = rustix::fs::statvfs(absolute.parent()?).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
+    room::free_bytes(std::path::absolute(target).ok()?.parent()?)
 }

@@ -5,9 +5,10 @@
 //! records at its start count.
 
 use super::CopyError;
+use super::disk::{self, Out};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -86,16 +87,12 @@ impl SharedPlan {
         let io = |error| CopyError::io(path, "create it", error);
         let fresh = path.with_extension(format!("{:016x}", self.header.run));
         let line = line_of(self).map_err(io)?;
-        let written = File::create(&fresh).and_then(|mut file| {
-            file.write_all(line.as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(io)?;
-        match std::fs::hard_link(&fresh, path) {
+        disk::write(&fresh, line.as_bytes()).and_then(|file| file.sync()).map_err(io)?;
+        match disk::link(&fresh, path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Ok(()) => {}
             // File systems without links: the lock is all there is.
-            Err(_) => std::fs::rename(&fresh, path).map_err(io)?,
+            Err(_) => disk::rename(&fresh, path).map_err(io)?,
         }
         super::site::remove(&fresh)?;
         super::site::sync_directory(path.parent().unwrap_or(path))
@@ -149,6 +146,8 @@ pub(super) struct ArrayCommit {
 pub(super) struct Spool {
     pub(super) max_tile_bytes: u64,
     pub(super) leaves_per_band: u64,
+    /// Tiles that lie together, to be told apart by a pass of its own; 0 where each lies by itself.
+    pub(super) tiles_per_bundle: u64,
     pub(super) path: PathBuf,
     /// The file's inode number and length: another file at this path, or a new one, holds none of the bands.
     pub(super) inode: u64,
@@ -186,7 +185,7 @@ pub(super) fn runs(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
 /// The journal, open for appending.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
+    file: Out,
     path: PathBuf,
     /// The number of this journal.
     pub(super) run: u64,
@@ -198,12 +197,12 @@ impl Journal {
         // In place only when whole: a folder with a journal is one that can be resumed.
         let fresh = path.with_extension("new");
         let mut journal = Journal {
-            file: File::create(&fresh).map_err(|error| CopyError::io(&fresh, "create it", error))?,
+            file: disk::create(&fresh).map_err(|error| CopyError::io(&fresh, "create it", error))?,
             path: fresh.clone(),
             run: header.run,
         };
         journal.append_record(header)?;
-        std::fs::rename(&fresh, path).map_err(|error| CopyError::io(path, "create it", error))?;
+        disk::rename(&fresh, path).map_err(|error| CopyError::io(path, "create it", error))?;
         super::site::sync_directory(path.parent().unwrap_or(path))?;
         journal.path = path.to_owned();
         Ok(journal)
@@ -212,7 +211,7 @@ impl Journal {
     /// Opens the journal of an unfinished copy that is to go on as `wanted` says; damage at its end is cut off.
     pub(super) fn resume(path: &Path, wanted: &Header) -> Result<(Self, Vec<Commit>), CopyError> {
         let io = |error| CopyError::io(path, "read it", error);
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let mut file = disk::open(path).map_err(io)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
         let cannot = |what: String| CopyError::CannotResume { partial: path.parent().unwrap_or(path).to_owned(), what };
@@ -241,7 +240,7 @@ impl Journal {
     fn append_record(&mut self, record: &impl Serialize) -> Result<(), CopyError> {
         let io = |error| CopyError::io(&self.path, "write it", error);
         let line = line_of(record).map_err(io)?;
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()).map_err(io)
+        self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync()).map_err(io)
     }
 }
 

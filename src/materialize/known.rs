@@ -2,12 +2,12 @@
 
 use super::CopyError;
 use super::array::ArrayCopy;
+use super::disk::Out;
 use super::record::{self, Lost};
 use crate::geometry::ravel;
 use crate::source::Stamp;
 use crate::zarr::{Came, SourceArray};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Goes up when records of earlier versions say nothing any more.
@@ -144,7 +144,7 @@ pub(super) fn write_array(
     source: &Path,
     (cut_to, run): (&[Vec<u64>], Option<u64>),
     stamp: impl Fn(u64) -> u64,
-) -> Result<File, CopyError> {
+) -> Result<Out, CopyError> {
     let header = Header {
         format: FORMAT,
         source: source.to_owned(),
@@ -238,7 +238,7 @@ impl PassedNotes {
     }
 
     /// Writes them down.
-    pub(super) fn write(mut self, path: &Path, source: &Path, words: &Words) -> Result<File, CopyError> {
+    pub(super) fn write(mut self, path: &Path, source: &Path, words: &Words) -> Result<Out, CopyError> {
         // What came last is first among those with the same digest.
         self.pairs.reverse();
         self.pairs.sort_by_key(|pair| pair[0]);

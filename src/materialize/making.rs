@@ -10,7 +10,6 @@ use super::partition::PartOf;
 use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
 use super::shards::Shards;
-use super::site;
 use super::spool::{Filling, SpoolFile};
 use super::standing::Standing;
 use super::strings::{self, StringsCopy};
@@ -123,15 +122,13 @@ impl Making<'_> {
             progress,
             shards: Shards::new(array, &plan.units),
         };
-        let sweep = |leaves: &dyn Leaves| {
-            engine::sweep(Work { array, plan: &plan, leaves, sink: &writer, progress, pool, keep_going })
-        };
+        let work = |leaves| Work { array, plan: &plan, leaves, sink: &writer, progress, pool, keep_going };
         let Some(spool) = &plan.spool else {
             let stamp_of = |file: &[u64]| array.stamp_of(file);
             let source = FromSource::new(&array.reader, &stamp_of);
             return match only {
-                Some(only) => sweep(&DrawnOn { source, array, only }),
-                None => sweep(&source),
+                Some(only) => engine::sweep(work(&DrawnOn { source, array, only })),
+                None => engine::sweep(work(&source)),
             };
         };
         let file = SpoolFile::open(array, &plan, spool.clone(), spooled)?;
@@ -140,10 +137,14 @@ impl Making<'_> {
         if !plan.is_spool_begun {
             commits.spool(at, file.spool().clone());
         }
-        file.fill(Filling { at, done: bands, commits, progress, pool, keep_going })?;
-        let failures = sweep(&file)?;
-        drop(file);
-        site::remove(&spool.path)?;
+        let filling = Filling { at, done: bands, commits, progress, pool, keep_going };
+        file.fill(filling)?;
+        let mut failures = Vec::new();
+        for tiles in file.portions() {
+            file.bring(&tiles, filling, |region| writer.wants_any(region))?;
+            failures.extend(engine::sweep_tiles(work(&file), tiles)?);
+        }
+        file.remove()?;
         Ok(failures)
     }
 }

@@ -19,6 +19,7 @@ use super::progress::Progress;
 use super::run::{Run, folders, texts};
 use super::site::{Claimed, Permission};
 use super::{CopyError, Options, Outcome};
+use crate::geometry::n_elems;
 use crate::source::Counters;
 use crate::zarr::CopyProjection;
 use crate::zarr::hierarchy::Hierarchy;
@@ -92,6 +93,14 @@ pub(super) struct PartOf {
     pub(super) leaf_bytes: u64,
     /// That is all of the array.
     pub(super) is_all: bool,
+}
+
+impl PartOf {
+    /// All of `array`.
+    pub(super) fn all(array: &ArrayCopy) -> Self {
+        let (bytes, leaf_bytes) = (array.array_bytes(), array.leaf_bytes());
+        PartOf { files: n_elems(&array.file_grid).unwrap_or(u64::MAX), bytes, leaf_bytes, is_all: true }
+    }
 }
 
 /// A share of the files of all arrays.

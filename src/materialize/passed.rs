@@ -2,6 +2,7 @@
 
 use super::CopyError;
 use super::commits::Commits;
+use super::disk;
 use super::partition::Share;
 use super::progress::Progress;
 use super::record;
@@ -11,7 +12,7 @@ use crate::zarr::Projection;
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -122,7 +123,7 @@ impl Passage<'_> {
     pub(super) fn run(&self) -> Result<(), CopyError> {
         let mut enter = |key: &str| {
             let folder = self.store.join(key);
-            fs::create_dir_all(&folder).map_err(|error| CopyError::io(&folder, "create it", error))
+            disk::make_folders(&folder).map_err(|error| CopyError::io(&folder, "create it", error))
         };
         let one = |key: &String| {
             if self.progress.is_stopping() {
@@ -150,8 +151,8 @@ pub(super) fn copy_file(source: &Path, store: &Path, key: &str) -> Result<(Stamp
         return Err(reading(io::Error::other("it is no regular file")));
     }
     let stamp = Stamp::of(&metadata);
-    let mut copy = File::create(&to).map_err(|error| CopyError::io(&to, "create it", error))?;
-    let bytes = io::copy(&mut original, &mut copy).map_err(|error| CopyError::io(&to, "write it", error))?;
+    let mut copy = disk::create(&to).map_err(|error| CopyError::io(&to, "create it", error))?;
+    let bytes = copy.copy(&mut original).map_err(|error| CopyError::io(&to, "write it", error))?;
     let is_as_it_was = Stamp::of(&original.metadata().map_err(reading)?) == stamp && bytes == metadata.len();
     if !is_as_it_was || look::is_settling(&metadata) {
         return Err(CopyError::changed(key));

@@ -4,6 +4,7 @@
 use super::CopyError;
 use super::array::ArrayCopy;
 use super::commits::Became;
+use super::disk;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -45,7 +46,7 @@ impl Place {
                 Became::Written(_) => {
                     let written = staged.join(array.written_name(*file));
                     if self.by_bytes.contains(&at) && is_same(&written, &key) {
-                        fs::remove_file(&written).map_err(|error| CopyError::io(&written, "remove it", error))?;
+                        disk::remove_file(&written).map_err(|error| CopyError::io(&written, "remove it", error))?;
                     } else {
                         self.put(&written, &key)?;
                     }
@@ -62,10 +63,10 @@ impl Place {
 
     fn put(&self, written: &Path, target: &Path) -> Result<(), CopyError> {
         let failed = |error| CopyError::io(target, "put it in its place", error);
-        match fs::rename(written, target) {
+        match disk::rename(written, target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = target.parent().unwrap_or(&self.target);
-                fs::create_dir_all(folder).and_then(|()| fs::rename(written, target)).map_err(failed)?;
+                disk::make_folders(folder).and_then(|()| disk::rename(written, target)).map_err(failed)?;
             }
             renamed => renamed.map_err(failed)?,
         }
@@ -79,7 +80,7 @@ impl Place {
     }
 
     fn remove(&self, target: &Path) -> Result<(), CopyError> {
-        match fs::remove_file(target) {
+        match disk::remove_file(target) {
             Ok(()) => {
                 self.n_changed.fetch_add(1, Relaxed);
                 Ok(())
@@ -94,7 +95,7 @@ impl Place {
         self.remove_key(&Path::new(path).join(key))?;
         let mut folder = key;
         while let Some((above, _)) = folder.rsplit_once('/') {
-            if fs::remove_dir(self.target.join(path).join(above)).is_err() {
+            if disk::remove_folder(&self.target.join(path).join(above)).is_err() {
                 break;
             }
             folder = above;

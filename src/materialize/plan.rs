@@ -21,6 +21,9 @@ const LARGE_TILE_BYTES: u64 = 16 << 20;
 const MOST_TILES: u64 = 1 << 20;
 /// Tiles by which it is judged what all of them decode.
 const SAMPLED_TILES: u64 = 200;
+/// Runs in a temporary file that are shorter are worth a pass more: some disks take as long to find a place as to write
+/// this much.
+const RUN_BYTES: u64 = 1 << 20;
 /// Units that a tile touches at most where only a few of them are wanted: each takes some bytes of bookkeeping.
 const MOST_UNITS_OF_TILE: u64 = 1 << 18;
 /// What a thread decodes a second, about: zstd in Blosc.
@@ -157,8 +160,11 @@ impl ArrayPlan {
                 [first, second].into_iter().find(enough).unwrap_or(last)
             }
         };
+        let part = means.part.unwrap_or_else(|| PartOf::all(array));
+        let part_of =
+            |whole: u64| (u128::from(whole) * u128::from(part.bytes) / u128::from(array.array_bytes().max(1))) as u64;
         let mut plan = ArrayPlan {
-            decoded_bytes: cut.decoded_bytes,
+            decoded_bytes: part_of(cut.decoded_bytes).max(part.leaf_bytes),
             units: cut.units,
             tiling: cut.tiling,
             spool: begun.cloned(),
@@ -170,65 +176,80 @@ impl ArrayPlan {
         if let Some(temp) = means.temp
             && begun.is_none()
             && !plan.tiling.is_on_source_borders()
-            && plan.spool_pays(array, temp, means)
+            && plan.repeats(part, part_of(plan.tiling.n_tiles()), means)
         {
             // Every leaf is decoded once now, so tiles need not be large.
             let max_tile_bytes = means.max_tile_bytes.unwrap_or(u64::MAX).min(allowed(TILES_AT_ONCE + 1));
             let cut = Cut::new(array, max_tile_bytes, block_elems, left_bytes, true)?;
-            (plan.units, plan.tiling) = (cut.units, cut.tiling);
-            plan.tile_memory_bytes = left_bytes;
-            let leaf_bytes = source::leaf_bytes(source).max(1);
-            plan.spool = Some(Spool {
-                max_tile_bytes,
-                leaves_per_band: (allowed(TILES_AT_ONCE + 1) / leaf_bytes).max(1),
-                path: temp.join(format!("array-{at}")),
-                inode: 0,
-                len_bytes: 0,
-            });
+            let tiles_per_bundle = tiles_per_bundle(cut.tiling.n_tiles(), max_tile_bytes, means);
+            if plan.spool_pays(part, temp, means, tiles_per_bundle > 0) {
+                (plan.units, plan.tiling) = (cut.units, cut.tiling);
+                plan.tile_memory_bytes = left_bytes;
+                plan.spool = Some(Spool {
+                    max_tile_bytes,
+                    leaves_per_band: (max_tile_bytes / source::leaf_bytes(source).max(1)).max(1),
+                    tiles_per_bundle,
+                    path: temp.join(format!("array-{at}")),
+                    inode: 0,
+                    len_bytes: 0,
+                });
+            }
         }
-        plan.decoded_bytes = match means.part {
-            Some(part) if plan.spool.is_some() => part.leaf_bytes,
-            Some(part) => part_of(plan.decoded_bytes, part.bytes, array.array_bytes()).max(part.leaf_bytes),
-            None if plan.spool.is_some() => array.leaf_bytes(),
-            None => plan.decoded_bytes,
-        };
+        if plan.spool.is_some() {
+            plan.decoded_bytes = part.leaf_bytes;
+        }
         Ok(plan)
     }
 
-    /// Whether to write all of the array to disk and read it back takes less time than the decodings that it saves.
-    fn spool_pays(&self, array: &ArrayCopy, temp: &Path, means: Means<'_>) -> bool {
-        let (once, array_bytes, decoded_bytes) = match means.part {
-            Some(part) => {
-                let decoded_bytes = part_of(self.decoded_bytes, part.bytes, array.array_bytes());
-                (part.leaf_bytes, part.bytes, decoded_bytes)
-            }
-            None => (array.leaf_bytes(), array.array_bytes(), self.decoded_bytes),
-        };
-        let repeated = decoded_bytes.saturating_sub(once);
-        // A leaf must fit into scratch whole, and the tiles' places in a table.
-        if repeated == 0 || part_of(self.tiling.n_tiles(), array_bytes, array.array_bytes()) > MOST_TILES {
-            return false;
+    /// How often all of the array is read: from the source, from one temporary file, from two.
+    pub(super) fn passes(&self) -> u64 {
+        match &self.spool {
+            None => 1,
+            Some(spool) if spool.tiles_per_bundle == 0 => 2,
+            Some(_) => 3,
         }
+    }
+
+    /// Whether so much is decoded more than once that a temporary file might pay; for `n_tiles`.
+    fn repeats(&self, part: PartOf, n_tiles: u64, means: Means<'_>) -> bool {
+        let once = part.leaf_bytes;
+        let repeated = self.decoded_bytes.saturating_sub(once);
+        // A leaf must fit into scratch whole, and the tiles' places in a table. An eighth more, as where tiles share what
+        // lies on their borders, is not worth the room.
+        let is_much = repeated >= once / 8 || means.always_spool;
+        repeated > 0 && is_much && n_tiles <= MOST_TILES
+    }
+
+    /// Whether to write all of `part` to disk and read it back takes less time than the decodings that it saves.
+    fn spool_pays(&self, part: PartOf, temp: &Path, means: Means<'_>, in_bundles: bool) -> bool {
         if means.always_spool {
             return true;
         }
-        // An eighth more, as where tiles share what lies on their borders, is not worth the room.
-        if repeated < once / 8 {
-            return false;
-        }
-        let disk_bytes_per_s = match array_bytes {
+        let disk_bytes_per_s = match part.bytes {
             ..PROBED_BYTES => USUAL_DISK_BYTES_PER_S,
             _ if !means.probe => USUAL_DISK_BYTES_PER_S,
             _ => spool::disk_bytes_per_s(temp).unwrap_or(USUAL_DISK_BYTES_PER_S),
         };
+        let repeated = self.decoded_bytes.saturating_sub(part.leaf_bytes);
         let decoding = repeated as f64 / (DECODED_BYTES_PER_S * means.threads as f64);
-        decoding > 2.0 * array_bytes as f64 / disk_bytes_per_s
+        let transfers = if in_bundles { 4.0 } else { 2.0 };
+        decoding > transfers * part.bytes as f64 / disk_bytes_per_s
     }
 }
 
-/// As much of `whole` as `part` is of `all`.
-fn part_of(whole: u64, part: u64, all: u64) -> u64 {
-    (u128::from(whole) * u128::from(part) / u128::from(all.max(1))) as u64
+/// How many of `n_tiles` lie together in a temporary file that is filled by bands as large as a tile; 0 where each can lie by
+/// itself, because what a band adds to it is long enough.
+fn tiles_per_bundle(n_tiles: u64, max_tile_bytes: u64, means: Means<'_>) -> u64 {
+    // Tests make all of it small alike.
+    let run_bytes = means.max_tile_bytes.map_or(RUN_BYTES, |most| RUN_BYTES.min(most / 8));
+    let runs_of_band = (max_tile_bytes / run_bytes.max(1)).max(2);
+    // Those of a share are no boxes.
+    if n_tiles <= runs_of_band || means.part.is_some() {
+        0
+    } else {
+        // A bundle is filled and taken apart with runs of that length; of very many tiles, with runs as short.
+        runs_of_band.max(n_tiles.isqrt())
+    }
 }
 
 /// What comes out of the codecs while all tiles are built, judged by some of them; saturates.
@@ -241,6 +262,9 @@ fn decoded_bytes(array: &ArrayCopy, tiling: &Tiling, block_elems: Option<u64>) -
         // Anywhere: tiles in even steps would take the same part of each leaf.
         let at = u128::from(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(tiling.n_tiles());
         let share = tiling.share(TileId((at >> 64) as u64));
+        if share.coverage.is_empty() {
+            return None;
+        }
         let (_, boxes) = tiling.boxes(&share, &share.leaves.start);
         let (start, end) = if boxes.is_empty() { return None } else { tiling.hull(&boxes) };
         let elems = match block_elems {

@@ -5,6 +5,7 @@
 //! is as wrong as a flipped bit. Whatever is wrong with a record costs time and never an answer: it counts as missing.
 
 use super::CopyError;
+use super::disk::{self, Out};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -37,13 +38,13 @@ pub(super) fn write<H: Serialize>(
     path: &Path,
     header: &H,
     words: impl ExactSizeIterator<Item = u64>,
-) -> Result<File, CopyError> {
+) -> Result<Out, CopyError> {
     let failed = |error| CopyError::io(path, "write it", error);
     let header = serde_json::to_vec(header).map_err(|error| failed(error.into()))?;
     let mut seed = crc32c::crc32c(&header);
-    let file = File::create(path).map_err(failed)?;
+    let file = disk::create(path).map_err(failed)?;
     let mut out = BufWriter::with_capacity(1 << 16, file);
-    let put = |out: &mut BufWriter<File>, bytes: &[u8]| out.write_all(bytes).map_err(failed);
+    let put = |out: &mut BufWriter<Out>, bytes: &[u8]| out.write_all(bytes).map_err(failed);
     put(&mut out, &MAGIC)?;
     put(&mut out, &(header.len() as u64).to_le_bytes())?;
     put(&mut out, &(words.len() as u64).to_le_bytes())?;

@@ -2,6 +2,7 @@
 
 use super::array::ArrayCopy;
 use super::commits::{Commits, sync_file_system};
+use super::disk;
 use super::done::Done;
 use super::earlier::{self, Earlier};
 use super::engine;
@@ -88,6 +89,7 @@ pub fn copy(
     }
     let comparison = if failures.is_empty() { run.seal(counters)? } else { None };
     sync_file_system(&site.store())?;
+    site.clear_temps()?;
     site::remove(&site.temp(options.temp.as_deref()))?;
     let mut failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
     failures.sort();
@@ -162,6 +164,7 @@ impl Run<'_> {
         let journal = Mutex::new(journal);
         self.commits.during(&journal, self.arrays, self.progress, || self.data(&pool))?;
         self.check_unchanged(&pool)?;
+        self.site.clear_temps()?;
         site::remove(&self.site.temp(self.options.temp.as_deref()))?;
         let mut journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
         journal.append(&Commit { is_last: true, ..Commit::default() })
@@ -296,9 +299,9 @@ impl Run<'_> {
     fn documents(&self) -> Result<(), CopyError> {
         for (path, text) in self.projection.documents.iter().rev() {
             let folder = self.site.store().join(path);
-            fs::create_dir_all(&folder).map_err(|error| CopyError::io(&folder, "create it", error))?;
+            disk::make_folders(&folder).map_err(|error| CopyError::io(&folder, "create it", error))?;
             let document = folder.join(DOCUMENT);
-            fs::write(&document, text).map_err(|error| CopyError::io(&document, "write it", error))?;
+            disk::write(&document, text.as_bytes()).map_err(|error| CopyError::io(&document, "write it", error))?;
             Progress::add(&self.progress.files, 1);
             Progress::add(&self.progress.written_bytes, text.len() as u64);
         }

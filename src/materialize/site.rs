@@ -1,10 +1,12 @@
 //! Where a copy comes into being: beside its target, under a lock, and in its place by one rename.
 
-use super::CopyError;
+use super::{CopyError, disk, journal};
 use rustix::fs::{FlockOperation, RenameFlags};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -142,7 +144,7 @@ impl Site {
     }
 
     pub(super) fn journal(&self) -> PathBuf {
-        self.share.as_ref().unwrap_or(&self.partial).join("journal")
+        self.ours().join("journal")
     }
 
     /// Of what all shares of a copy are.
@@ -165,23 +167,40 @@ impl Site {
         self.partial.join("gone")
     }
 
+    /// The folder of what is made here: the unfinished copy's, or the share's.
+    fn ours(&self) -> &Path {
+        self.share.as_ref().unwrap_or(&self.partial)
+    }
+
     /// For temporary files: a folder of this copy's own, in `elsewhere` if the user names that.
     pub(super) fn temp(&self, elsewhere: Option<&Path>) -> PathBuf {
-        let ours = self.share.as_ref().unwrap_or(&self.partial);
-        let Some(elsewhere) = elsewhere else { return ours.join("temp") };
-        let mut hasher = DefaultHasher::new();
-        ours.hash(&mut hasher);
-        elsewhere.join(format!("rechunkfs-{:016x}", hasher.finish()))
+        temp_of(self.ours(), elsewhere)
+    }
+
+    /// Removes the temporary files of this share, or of this copy with all its shares, wherever the runs that the journals
+    /// tell of have put them.
+    pub(super) fn clear_temps(&self) -> Result<(), CopyError> {
+        clear_temps_of(self.ours(), &[self.journal(), self.update_journal()])?;
+        if self.share.is_some() || !self.shares().exists() {
+            return Ok(());
+        }
+        let failed = |error| CopyError::io(&self.shares(), "read it", error);
+        for share in fs::read_dir(self.shares()).map_err(failed)? {
+            let share = share.map_err(failed)?.path();
+            clear_temps_of(&share, &[share.join("journal")])?;
+        }
+        Ok(())
     }
 
     /// Removes all but the lock: the journal first, so that what is left never looks resumable.
     pub(super) fn clear(&self) -> Result<(), CopyError> {
+        self.clear_temps()?;
         let rest = [self.store(), self.temp(None), self.partial.join("replaced"), self.gone(), self.mark()];
         for path in [self.plan(), self.journal(), self.update_journal(), self.shares()].iter().chain(&rest) {
             remove(path)?;
         }
         let store = self.store();
-        fs::create_dir(&store).map_err(|error| CopyError::io(&store, "create it", error))
+        disk::make_folder(&store).map_err(|error| CopyError::io(&store, "create it", error))
     }
 
     /// Tells, in the folder of the unfinished copy, which inode is the complete store: after an exchange `store` is the old
@@ -201,9 +220,8 @@ impl Site {
     pub(super) fn publish(&self) -> Result<(), CopyError> {
         let (store, target) = (self.store(), &self.target);
         let mark = self.mark();
-        let marked = fs::metadata(&store)
-            .and_then(|metadata| fs::write(&mark, metadata.ino().to_string()))
-            .and_then(|()| File::open(&mark)?.sync_all());
+        let marked =
+            fs::metadata(&store).and_then(|metadata| disk::write(&mark, metadata.ino().to_string().as_bytes())?.sync());
         marked.map_err(|error| CopyError::io(&mark, "write it", error))?;
         sync_directory(&self.partial)?;
         put_in_place(&store, target, &self.partial.join("replaced"))?;
@@ -227,19 +245,41 @@ impl Site {
     }
 }
 
+/// Where temporary files go of what is made in the folder `ours`.
+fn temp_of(ours: &Path, elsewhere: Option<&Path>) -> PathBuf {
+    let Some(elsewhere) = elsewhere else { return ours.join("temp") };
+    let mut hasher = DefaultHasher::new();
+    ours.hash(&mut hasher);
+    elsewhere.join(format!("rechunkfs-{:016x}", hasher.finish()))
+}
+
+/// Removes the temporary files, of what is made in the folder `ours`, that `journals` tell of.
+fn clear_temps_of(ours: &Path, journals: &[PathBuf]) -> Result<(), CopyError> {
+    let mut begun = BTreeSet::new();
+    for journal in journals.iter().filter(|journal| journal.exists()) {
+        journal::search(journal, |commit| -> Option<()> {
+            let spools = commit.arrays.into_values().filter_map(|array| array.spool);
+            begun.extend(spools.filter_map(|spool| spool.path.parent().map(Path::to_owned)));
+            None
+        })?;
+    }
+    // A folder that does not bear this copy's name is another's.
+    let is_ours = |folder: &PathBuf| *folder == temp_of(ours, None) || *folder == temp_of(ours, folder.parent());
+    begun.iter().filter(|folder| is_ours(folder)).try_for_each(|folder| remove(folder))
+}
+
 /// Puts the folder `from` in the place of `to`, in one step where the file system can. What was there is at `from` then, or
 /// at `aside`.
 pub(super) fn put_in_place(from: &Path, to: &Path, aside: &Path) -> Result<(), CopyError> {
-    let cwd = rustix::fs::CWD;
-    let failed = |error: rustix::io::Errno| CopyError::io(to, "put the copy in its place", error);
+    let failed = |error| CopyError::io(to, "put the copy in its place", error);
     let flags = if to.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-    match rustix::fs::renameat_with(cwd, from, cwd, to, flags) {
+    match disk::rename_with(from, to, flags) {
         // File systems without these flags.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
             if to.exists() {
-                rustix::fs::rename(to, aside).map_err(failed)?;
+                disk::rename(to, aside).map_err(failed)?;
             }
-            rustix::fs::rename(from, to).map_err(failed)
+            disk::rename(from, to).map_err(failed)
         }
         renamed => renamed.map_err(failed),
     }
@@ -293,13 +333,14 @@ fn lock(partial: &Path, hold: Hold) -> Result<File, CopyError> {
         Hold::Shared => FlockOperation::NonBlockingLockShared,
     };
     loop {
-        if let Err(error) = fs::create_dir(partial)
-            && error.kind() != std::io::ErrorKind::AlreadyExists
-        {
-            return Err(CopyError::io(partial, "create it", error));
+        match disk::make_folder(partial) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(CopyError::io(partial, "create it", error));
+            }
+            _ => {}
         }
         let path = partial.join("lock");
-        let file = match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path) {
+        let file = match disk::open_or_create(&path) {
             // Whoever finished just now has removed the folder.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             opened => opened.map_err(|error| CopyError::io(&path, "open it", error))?,
@@ -319,8 +360,8 @@ fn lock(partial: &Path, hold: Hold) -> Result<File, CopyError> {
 /// Removes a file or a folder, if it is there.
 pub(super) fn remove(path: &Path) -> Result<(), CopyError> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
+        Ok(metadata) if metadata.is_dir() => disk::remove_all(path),
+        Ok(_) => disk::remove_file(path),
         Err(_) => Ok(()),
     };
     match removed {
@@ -331,70 +372,8 @@ pub(super) fn remove(path: &Path) -> Result<(), CopyError> {
 
 /// Makes the entries of a directory last.
 pub(super) fn sync_directory(path: &Path) -> Result<(), CopyError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| CopyError::io(path, "sync it", error))
+    disk::sync_folder(path).map_err(|error| CopyError::io(path, "sync it", error))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn claim(folder: &Path, overwrite: bool, resume: bool) -> Result<(Site, bool), CopyError> {
-        match Site::claim(&folder.join("source"), &folder.join("target"), Permission { overwrite, resume })? {
-            Claimed::Site(site, resume) => Ok((site, resume)),
-            Claimed::Complete => panic!("it is complete"),
-        }
-    }
-
-    fn file(path: &Path, text: &str) {
-        fs::create_dir_all(path.parent().expect("a folder")).expect("created");
-        fs::write(path, text).expect("written");
-    }
-
-    #[test]
-    fn what_a_copy_has_replaced_is_never_put_back() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folder = folder.path();
-        let document = folder.join("target/zarr.json");
-        file(&document, "old");
-        assert!(matches!(claim(folder, false, false), Err(CopyError::TargetExists(_))));
-        let (site, resume) = claim(folder, true, true).expect("claimed");
-        assert!(!resume);
-        file(&site.store().join("zarr.json"), "new");
-        file(&site.journal(), "whatever");
-        site.publish().expect("published");
-        assert_eq!(fs::read_to_string(&document).expect("there"), "new");
-        // Killed here: the journal is there, and beside it the old store.
-        drop(site);
-        let partial = partial_of(&folder.join("target"));
-        assert_eq!(fs::read_to_string(partial.join("store/zarr.json")).expect("there"), "old");
-        assert!(matches!(claim(folder, false, false), Err(CopyError::TargetExists(_))));
-        assert_eq!(fs::read_to_string(&document).expect("there"), "new");
-        let (site, _) = claim(folder, true, false).expect("claimed");
-        file(&site.store().join("zarr.json"), "newer");
-        file(&site.journal(), "whatever");
-        site.publish().expect("published");
-        drop(site);
-        let permission = Permission { overwrite: true, resume: true };
-        let again = Site::claim(&folder.join("source"), &folder.join("target"), permission).expect("claimed");
-        assert!(matches!(again, Claimed::Complete));
-        assert_eq!(fs::read_to_string(&document).expect("there"), "newer");
-        assert_eq!(fs::read_dir(folder).expect("a folder").count(), 1);
-    }
-
-    #[test]
-    fn an_unfinished_copy_is_taken_up_or_cleared_only_as_asked() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folder = folder.path();
-        let (site, _) = claim(folder, false, false).expect("claimed");
-        assert!(matches!(claim(folder, true, true), Err(CopyError::Busy(_))));
-        file(&site.journal(), "whatever");
-        file(&site.store().join("a/0"), "chunk");
-        drop(site);
-        assert!(matches!(claim(folder, false, false), Err(CopyError::Unfinished(_))));
-        let (site, resume) = claim(folder, true, true).expect("claimed");
-        assert!(resume && site.store().join("a/0").exists());
-        drop(site);
-        let (site, resume) = claim(folder, true, false).expect("claimed");
-        assert!(!resume && !site.store().join("a/0").exists());
-    }
-}
+mod tests;

@@ -3,23 +3,32 @@
 //! Where each tile would decode most source leaves anew, the first pass decodes every leaf once and puts what each tile
 //! takes of it where that tile's bytes lie in the file: tile after tile, and within one leaf after leaf. What a band of
 //! leaves that follow each other adds to a tile is one run. The second pass reads each tile's run of runs, once.
+//!
+//! Where there are so many tiles that runs would be short, the first pass writes bundles of tiles instead, which are boxes as
+//! tiles are. Each bundle is then brought into the order of its tiles in a file of its own, and its tiles are made from there.
+
+mod places;
+mod probe;
 
 use super::CopyError;
 use super::array::ArrayCopy;
 use super::commits::Commits;
+use super::disk::{self, Out};
 use super::done::Done;
 use super::journal::Spool;
+use super::partition::PartOf;
 use super::plan::{ArrayPlan, TILES_AT_ONCE};
 use super::progress::Progress;
 use crate::geometry::{LeafShare, Region, TileId, Tiling, unravel};
 use crate::source::{SourceError, Workspace};
 use crate::synthesis::{CopyAxis, Lay, Leaves, Slots, copy_strided};
+use places::{Places, lay_of, runs};
+pub(super) use probe::disk_bytes_per_s;
 use rayon::prelude::*;
-use rustix::fs::FallocateFlags;
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,12 +37,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) struct SpoolFile<'a> {
     array: &'a ArrayCopy,
     plan: &'a ArrayPlan,
-    file: File,
+    /// All of the array.
+    file: Out,
     spool: Spool,
-    /// The only tiles that have room in it, in order; all of them where that is missing.
-    only: Option<Vec<TileId>>,
-    /// Where each of these begins, bytes.
-    starts: Vec<u64>,
+    places: Places<'a>,
+    /// The bundle at hand, in the order of its tiles.
+    bundle: Option<(Out, PathBuf)>,
     leaf_grid: Vec<u64>,
     /// Leaves that could not be read, and are left out.
     failed: Mutex<HashSet<Vec<u64>>>,
@@ -52,55 +61,33 @@ pub(super) struct Filling<'a> {
     pub(super) keep_going: bool,
 }
 
-/// What a tile takes of a leaf, and where that lies in the file.
-struct Share {
-    /// Position of the leaf in its band.
-    nth: usize,
-    /// Leaf coordinates.
-    part: Region,
-    offset: u64,
-    len: usize,
-}
-
 impl<'a> SpoolFile<'a> {
-    /// Opens the file as an earlier run left it, or a new one, with its room on disk reserved. It has room for `only` these
-    /// tiles, in order, where they are given.
+    /// Opens the file as an earlier run left it, or a new one, with its room on disk reserved; room for `only` these tiles, in
+    /// order, where they are given.
     pub(super) fn open(
         array: &'a ArrayCopy,
         plan: &'a ArrayPlan,
         spool: Spool,
         only: Option<Vec<TileId>>,
     ) -> Result<Self, CopyError> {
+        let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes(), only);
         let path = spool.path.clone();
-        let io = |error| CopyError::io(&path, "make room for it", error);
-        let n_tiles = only.as_ref().map_or(plan.tiling.n_tiles(), |only| only.len() as u64);
-        let mut starts = Vec::with_capacity(n_tiles as usize + 1);
-        let mut end = 0;
-        for nth in 0..n_tiles {
-            let tile = only.as_ref().map_or(TileId(nth), |only| only[nth as usize]);
-            starts.push(end);
-            end += plan.tiling.share(tile).coverage.n_elems() * array.item_bytes();
-        }
-        starts.push(end);
-        if !plan.is_spool_begun {
-            super::site::remove(&path)?;
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(io)?;
+        let file = if plan.is_spool_begun {
+            disk::open(&path).map_err(|error| CopyError::io(&path, "open it", error))?
+        } else {
+            create(&path, places.all_bytes())?
+        };
+        let bundle = match places.bundles {
+            Some(_) => {
+                let path = path.with_extension("bundle");
+                Some((create(&path, places.most_bytes())?, path))
             }
-        }
-        let file = OpenOptions::new().create(!plan.is_spool_begun).truncate(false).read(true).write(true).open(&path);
-        let file = file.map_err(io)?;
-        if !plan.is_spool_begun {
-            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, end.max(1)) {
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-                reserved => reserved.map_err(|error| io(error.into()))?,
-            }
-            file.set_len(end).map_err(io)?;
-        }
-        let found = file.metadata().map_err(io)?;
+            None => None,
+        };
+        let found = file.file().metadata().map_err(|error| CopyError::io(&path, "look at it", error))?;
         let spool = Spool { inode: found.ino(), len_bytes: found.len(), ..spool };
         let leaf_grid = Region::whole(&array.source().shape).cells(&array.source().leaf_shape).shape();
-        Ok(SpoolFile { array, plan, file, spool, only, starts, leaf_grid, failed: Mutex::default() })
+        Ok(SpoolFile { array, plan, file, spool, places, bundle, leaf_grid, failed: Mutex::default() })
     }
 
     /// The file as the journal is to know it.
@@ -108,8 +95,21 @@ impl<'a> SpoolFile<'a> {
         &self.spool
     }
 
+    /// Removes it.
+    pub(super) fn remove(self) -> Result<(), CopyError> {
+        if let Some((_, path)) = &self.bundle {
+            super::site::remove(path)?;
+        }
+        super::site::remove(&self.spool.path)
+    }
+
+    /// Tiles that are made from what [`Self::bring`] has brought together, one portion after the other.
+    pub(super) fn portions(&self) -> impl Iterator<Item = Range<u64>> {
+        self.places.portions()
+    }
+
     /// Number of bands.
-    pub(super) fn n_bands(&self) -> u64 {
+    fn n_bands(&self) -> u64 {
         self.leaf_grid.iter().product::<u64>().div_ceil(self.spool.leaves_per_band)
     }
 
@@ -121,60 +121,81 @@ impl<'a> SpoolFile<'a> {
     /// The first pass: puts every band into the file that `done` does not name.
     pub(super) fn fill(&self, work: Filling<'_>) -> Result<(), CopyError> {
         let Filling { at, done, commits, progress, .. } = work;
-        Progress::add(&progress.spool_bytes, self.n_bands() * self.band_bytes());
+        let passes = if self.bundle.is_some() { 2 } else { 1 };
+        Progress::add(&progress.spool_bytes, passes * self.n_bands() * self.band_bytes());
         let slots = Slots::new(self.plan.scratch_bytes);
-        let next = AtomicU64::new(0);
-        let ended: Mutex<Option<CopyError>> = Mutex::new(None);
-        let drive = || {
-            loop {
-                let band = next.fetch_add(1, Relaxed);
-                if band >= self.n_bands() || lock(&ended).is_some() {
-                    return;
-                }
-                let filled = match progress.is_stopping() {
-                    true => Err(CopyError::Stopped),
-                    false if done.has(band) => Ok(None),
-                    false => self.fill_band(band, &slots, work),
-                };
-                Progress::add(&progress.spooled_bytes, self.band_bytes());
-                match filled {
-                    Ok(Some(bytes)) => commits.band(at, band, bytes),
-                    Ok(None) => {}
-                    Err(error) => drop(lock(&ended).get_or_insert(error)),
+        let n_leaves: u64 = self.leaf_grid.iter().product();
+        in_turn(self.n_bands(), progress, |band| {
+            if !done.has(band) {
+                let first = band * self.spool.leaves_per_band;
+                let numbers = first..(first + self.spool.leaves_per_band).min(n_leaves);
+                let leaves = numbers.map(|nth| unravel(nth, &self.leaf_grid));
+                if let Some(bytes) = self.scatter(leaves, None, &slots, work)? {
+                    commits.band(at, band, bytes);
                 }
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..TILES_AT_ONCE {
-                scope.spawn(drive);
-            }
-            drive();
-        });
-        ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+            Progress::add(&progress.spooled_bytes, self.band_bytes());
+            Ok(())
+        })
     }
 
-    /// Decodes the leaves of a band, and writes what each tile takes of them. Returns the bytes written; `None` where
-    /// something had to be left out.
-    fn fill_band(&self, band: u64, slots: &Slots, work: Filling<'_>) -> Result<Option<u64>, CopyError> {
+    /// Brings a portion of the tiles together, if `is_wanted` says so of their region.
+    pub(super) fn bring(
+        &self,
+        tiles: &Range<u64>,
+        work: Filling<'_>,
+        is_wanted: impl FnOnce(&Region) -> bool,
+    ) -> Result<(), CopyError> {
+        if self.bundle.is_none() {
+            return Ok(());
+        }
+        let region = self.plan.tiling.region_of(tiles);
+        if !region.is_empty() && is_wanted(&region) {
+            let leaf_shape = &self.array.source().leaf_shape;
+            let cells = region.cells(leaf_shape);
+            let lens = region.shape().into_iter().zip(leaf_shape).map(|(len, leaf)| len.min(*leaf));
+            let part_bytes = lens.fold(self.array.item_bytes(), u64::saturating_mul).max(1);
+            let band_bytes = self.spool.leaves_per_band.saturating_mul(self.array.reader.leaf_bytes());
+            let per_slice = (band_bytes / part_bytes).max(1);
+            let slots = Slots::new(self.plan.scratch_bytes);
+            in_turn(cells.n_elems().div_ceil(per_slice), work.progress, |slice| {
+                let numbers = slice * per_slice..((slice + 1) * per_slice).min(cells.n_elems());
+                let leaves = numbers.map(|nth| unravel(nth, &cells.shape()));
+                let leaves = leaves.map(|leaf| leaf.iter().zip(&cells.start).map(|(at, start)| at + start).collect());
+                self.scatter(leaves, Some(tiles), &slots, work).map(drop)
+            })?;
+        }
+        Progress::add(&work.progress.spooled_bytes, self.places.bytes_of(tiles));
+        Ok(())
+    }
+
+    /// Puts what each box takes of `leaves` where it belongs: into the file with all of the array or, of what lies there for
+    /// `bundle`, into the bundle's own. Returns the bytes written; `None` where something had to be left out.
+    fn scatter(
+        &self,
+        leaves: impl Iterator<Item = Vec<u64>>,
+        bundle: Option<&Range<u64>>,
+        slots: &Slots,
+        work: Filling<'_>,
+    ) -> Result<Option<u64>, CopyError> {
         let Filling { progress, pool, .. } = work;
-        let n_leaves: u64 = self.leaf_grid.iter().product();
-        let first = band * self.spool.leaves_per_band;
-        let mut leaves = Vec::new();
-        for nth in first..(first + self.spool.leaves_per_band).min(n_leaves) {
-            let leaf = unravel(nth, &self.leaf_grid);
-            if self.tiles_of(&leaf).next().is_none() {
-                continue;
-            }
-            if self.array.stamp_of(&self.array.reader.file_of(&leaf))?.is_present() {
-                leaves.push(leaf);
+        let shares_of = |nth: usize, leaf: &[u64]| match bundle {
+            Some(bundle) => self.places.of_leaf_in(nth, &self.cell(leaf), bundle),
+            None => self.places.of_leaf(nth, &self.cell(leaf)),
+        };
+        let (mut present, mut shares) = (Vec::new(), Vec::new());
+        for leaf in leaves {
+            let of_leaf = shares_of(present.len(), &leaf);
+            if !of_leaf.is_empty() && self.array.stamp_of(&self.array.reader.file_of(&leaf))?.is_present() {
+                shares.extend(of_leaf);
+                present.push(leaf);
             }
         }
-        let mut shares: Vec<Share> = leaves.iter().enumerate().flat_map(|(nth, leaf)| self.shares(nth, leaf)).collect();
         // In the order of the file, so that what lies together there lies together here.
         shares.sort_by_key(|share| share.offset);
         let total: usize = shares.iter().map(|share| share.len).sum();
         let mut bytes = vec![0; total];
-        let mut of_leaf: Vec<Vec<(&Region, &mut [u8])>> = leaves.iter().map(|_| Vec::new()).collect();
+        let mut of_leaf: Vec<Vec<(&Region, &mut [u8])>> = present.iter().map(|_| Vec::new()).collect();
         let mut rest = bytes.as_mut_slice();
         for share in &shares {
             let (slot, after) = rest.split_at_mut(share.len);
@@ -183,67 +204,39 @@ impl<'a> SpoolFile<'a> {
         }
         let is_whole = AtomicBool::new(true);
         pool.install(|| {
-            let decode = |(leaf, parts): (&Vec<u64>, Vec<(&Region, &mut [u8])>)| {
-                match self.decode(leaf, parts, slots, progress) {
+            let take = |(leaf, parts): (&Vec<u64>, Vec<(&Region, &mut [u8])>)| {
+                let taken = match bundle {
+                    Some(bundle) => self.read_back(leaf, bundle, parts, slots, progress),
+                    None => self.decode(leaf, parts, slots, progress),
+                };
+                match taken {
                     // The second pass comes to it again, and says what is missing because of it.
                     Err(error) if work.keep_going && error.unread().is_some() => {
                         is_whole.store(false, Relaxed);
                         lock(&self.failed).insert(leaf.clone());
                         Ok(())
                     }
-                    decoded => decoded,
+                    taken => taken,
                 }
             };
-            leaves.par_iter().zip(of_leaf).try_for_each(decode)
+            present.par_iter().zip(of_leaf).try_for_each(take)
         })?;
-        let runs = runs(&shares);
-        let write = |&(offset, start, end): &(u64, usize, usize)| {
-            let written = Progress::timed(&progress.write_ns, || self.file.write_all_at(&bytes[start..end], offset));
-            written.map_err(|error| CopyError::io(&self.spool.path, "write it", error))
+        let (file, path) = match (&self.bundle, bundle) {
+            (Some((file, path)), Some(_)) => (file, path),
+            _ => (&self.file, &self.spool.path),
         };
-        pool.install(|| runs.par_iter().try_for_each(write))?;
+        let write = |&(offset, start, end): &(u64, usize, usize)| {
+            let written = Progress::timed(&progress.write_ns, || file.write_all_at(&bytes[start..end], offset));
+            written.map_err(|error| CopyError::io(path, "write it", error))
+        };
+        pool.install(|| runs(&shares).par_iter().try_for_each(write))?;
         Ok(is_whole.into_inner().then_some(total as u64))
     }
 
-    /// What every tile takes of `leaf`.
-    fn shares(&self, nth: usize, leaf: &[u64]) -> Vec<Share> {
-        let share = |tile: TileId| {
-            let (part, offset) = self.place(&self.plan.tiling.share(tile), leaf);
-            let len = (part.n_elems() * self.array.item_bytes()) as usize;
-            Share { nth, part, offset, len }
-        };
-        self.tiles_of(leaf).map(share).collect()
-    }
-
-    /// The tiles with room here that take something of `leaf`.
-    fn tiles_of(&self, leaf: &[u64]) -> impl Iterator<Item = TileId> {
+    /// The elements of a leaf, within the array.
+    fn cell(&self, leaf: &[u64]) -> Region {
         let source = self.array.source();
-        let cell = Region::of_cell(leaf, &source.leaf_shape).clipped(&source.shape);
-        self.plan.tiling.tiles_of(&cell).into_iter().filter(|tile| self.nth(*tile).is_some())
-    }
-
-    /// Which of the tiles here it is.
-    fn nth(&self, tile: TileId) -> Option<usize> {
-        let Some(only) = &self.only else { return Some(tile.0 as usize) };
-        only.binary_search(&tile).ok()
-    }
-
-    /// The part of a leaf (leaf coordinates) that the tile of `share` takes, and where it lies in the file.
-    fn place(&self, share: &LeafShare, leaf: &[u64]) -> (Region, u64) {
-        let cell = Region::of_cell(leaf, &self.array.source().leaf_shape);
-        let (region, part) = (&share.coverage, cell.intersect(&share.coverage));
-        let (extent, lens) = (region.shape(), part.shape());
-        // Leaves lie in C order: before this one lie whole layers of the tile, and on each slower axis as many as this
-        // leaf is long there.
-        let before = |axis: usize| {
-            let slower: u64 = lens[..axis].iter().product();
-            let faster: u64 = extent[axis + 1..].iter().product();
-            (part.start[axis] - region.start[axis]) * slower * faster
-        };
-        let offset: u64 = (0..extent.len()).map(before).sum();
-        // Nobody asks for a tile that has no room here.
-        let start = self.starts[self.nth(share.tile).unwrap_or(0)] + offset * self.array.item_bytes();
-        (part.relative_to(&cell.start), start)
+        Region::of_cell(leaf, &source.leaf_shape).clipped(&source.shape)
     }
 
     /// Decodes a leaf and takes its parts out.
@@ -254,33 +247,55 @@ impl<'a> SpoolFile<'a> {
         slots: &Slots,
         progress: &Progress,
     ) -> Result<(), CopyError> {
-        if progress.is_stopping() {
-            return Err(CopyError::Stopped);
-        }
         let (array, order) = (self.array, self.plan.tiling.order());
-        let item_bytes = array.item_bytes() as usize;
-        let len = order.n_elems() as usize * item_bytes;
+        let lay = Lay { strides: order.strides().to_vec(), first_elem: 0, n_elems: order.n_elems() };
+        let len = order.n_elems() as usize * array.item_bytes() as usize;
         slots.with(len, array.reader.scratch_bytes(len as u64), |decoded| {
             let stamp = array.stamp_of(&array.reader.file_of(leaf))?;
             if !array.reader.read(leaf, (0, order.n_elems()), stamp, decoded)? {
                 crate::synthesis::fill_with(decoded, &array.source().fill);
             }
-            Progress::timed(&progress.place_ns, || {
-                for (part, out) in parts {
-                    let strides = part_strides(order, part);
-                    let axes: Vec<CopyAxis> = (0..part.rank())
-                        .map(|a| CopyAxis {
-                            n: (part.end[a] - part.start[a]) as usize,
-                            source: order.strides()[a] as usize * item_bytes,
-                            target: strides[a] as usize * item_bytes,
-                        })
-                        .collect();
-                    let from: u64 = part.start.iter().zip(order.strides()).map(|(at, stride)| at * stride).sum();
-                    copy_strided(decoded, from as usize * item_bytes, out, 0, &axes, item_bytes);
-                }
-            });
+            self.take_out(decoded, &lay, parts, progress);
             Ok(())
         })
+    }
+
+    /// Reads what a bundle takes of a leaf, and takes its tiles' parts out.
+    fn read_back(
+        &self,
+        leaf: &[u64],
+        bundle: &Range<u64>,
+        parts: Vec<(&Region, &mut [u8])>,
+        slots: &Slots,
+        progress: &Progress,
+    ) -> Result<(), CopyError> {
+        let share = self.places.of_bundle(0, &self.cell(leaf), bundle);
+        let lay = lay_of(self.plan.tiling.order(), &share.part);
+        slots.with(share.len, 0, |bytes| {
+            let read = self.file.file().read_exact_at(bytes, share.offset);
+            read.map_err(|error| CopyError::io(&self.spool.path, "read it back", error))?;
+            self.take_out(bytes, &lay, parts, progress);
+            Ok(())
+        })
+    }
+
+    /// Copies parts of a leaf, of which `bytes` hold what `lay` says.
+    fn take_out(&self, bytes: &[u8], lay: &Lay, parts: Vec<(&Region, &mut [u8])>, progress: &Progress) {
+        let (order, item_bytes) = (self.plan.tiling.order(), self.array.item_bytes() as usize);
+        Progress::timed(&progress.place_ns, || {
+            for (part, out) in parts {
+                let strides = lay_of(order, part).strides;
+                let axes: Vec<CopyAxis> = (0..part.rank())
+                    .map(|a| CopyAxis {
+                        n: (part.end[a] - part.start[a]) as usize,
+                        source: lay.strides[a] as usize * item_bytes,
+                        target: strides[a] as usize * item_bytes,
+                    })
+                    .collect();
+                let from: u64 = part.start.iter().zip(&lay.strides).map(|(at, stride)| at * stride).sum();
+                copy_strided(bytes, (from - lay.first_elem) as usize * item_bytes, out, 0, &axes, item_bytes);
+            }
+        });
     }
 }
 
@@ -291,10 +306,7 @@ impl Leaves for SpoolFile<'_> {
 
     fn lay(&self, _tiling: &Tiling, boxes: &[Region]) -> Lay {
         // Tiles on chunk borders take one box of each leaf.
-        let part = &boxes[0];
-        let strides = part_strides(self.plan.tiling.order(), part);
-        let first_elem = part.start.iter().zip(&strides).map(|(at, stride)| at * stride).sum();
-        Lay { strides, first_elem, n_elems: part.n_elems() }
+        lay_of(self.plan.tiling.order(), &boxes[0])
     }
 
     fn read(
@@ -316,8 +328,9 @@ impl Leaves for SpoolFile<'_> {
             // It can be read by now; what it is of then is another matter.
             return Err(self.array.changed(&file));
         }
-        let (_, offset) = self.place(share, leaf);
-        self.file.read_exact_at(out, offset).map_err(|error| SourceError::Io {
+        let offset = self.places.of_tile(&self.cell(leaf), share).offset;
+        let from = self.bundle.as_ref().map_or(&self.file, |(file, _)| file);
+        from.file().read_exact_at(out, offset).map_err(|error| SourceError::Io {
             array: self.array.path().to_owned(),
             key: self.array.reader.key(&file),
             action: "read it back from the temporary file",
@@ -327,52 +340,54 @@ impl Leaves for SpoolFile<'_> {
     }
 }
 
-/// Element strides of a part of a leaf that lies by itself, its axes in the leaf's encoded order.
-fn part_strides(order: &crate::geometry::EncodedOrder, part: &Region) -> Vec<u64> {
-    let shape = part.shape();
-    let mut axes: Vec<usize> = (0..shape.len()).collect();
-    axes.sort_by_key(|&axis| (order.strides()[axis], std::cmp::Reverse(axis)));
-    let mut strides = vec![0; shape.len()];
-    let mut stride = 1;
-    for axis in axes {
-        strides[axis] = stride;
-        stride *= shape[axis];
+/// Bytes of the temporary files that `plan` makes, for `part` of the array if not for all of it.
+pub(super) fn temp_bytes(array: &ArrayCopy, plan: &ArrayPlan, part: Option<PartOf>) -> u64 {
+    match (&plan.spool, part) {
+        (None, _) => 0,
+        (Some(_), Some(part)) => part.bytes,
+        (Some(spool), None) => {
+            let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes(), None);
+            places.all_bytes() + places.bundles.map_or(0, |_| places.most_bytes())
+        }
     }
-    strides
 }
 
-/// Shares that lie one behind the other in the file: offset there, start and end here.
-fn runs(shares: &[Share]) -> Vec<(u64, usize, usize)> {
-    let mut runs: Vec<(u64, usize, usize)> = Vec::new();
-    let mut at = 0;
-    for share in shares {
-        match runs.last_mut() {
-            Some((offset, start, end)) if *offset + (*end - *start) as u64 == share.offset => *end += share.len,
-            _ => runs.push((share.offset, at, at + share.len)),
-        }
-        at += share.len;
+/// A new file of `len` bytes, its room on disk reserved.
+fn create(path: &Path, len: u64) -> Result<Out, CopyError> {
+    let io = |error| CopyError::io(path, "make room for it", error);
+    super::site::remove(path)?;
+    if let Some(folder) = path.parent() {
+        disk::make_folders(folder).map_err(io)?;
     }
-    runs
+    let file = disk::create_new(path).map_err(io)?;
+    file.reserve(len).map_err(io)?;
+    file.set_len(len).map_err(io)?;
+    Ok(file)
 }
 
-/// Bytes that the disk of `folder` takes a second, by writing some.
-pub(super) fn disk_bytes_per_s(folder: &Path) -> Option<f64> {
-    const PROBE_BYTES: usize = 64 << 20;
-    let path = folder.join("probe");
-    let probe = || -> std::io::Result<f64> {
-        std::fs::create_dir_all(folder)?;
-        let file = File::create(&path)?;
-        let block = vec![0x5a; 1 << 20];
-        let began = std::time::Instant::now();
-        for nth in 0..PROBE_BYTES / block.len() {
-            file.write_all_at(&block, (nth * block.len()) as u64)?;
+/// Does `work` for each of 0..n, in order, several at a time; ends with the first error, or when the copy is to stop.
+fn in_turn(n: u64, progress: &Progress, work: impl Fn(u64) -> Result<(), CopyError> + Sync) -> Result<(), CopyError> {
+    let next = AtomicU64::new(0);
+    let ended: Mutex<Option<CopyError>> = Mutex::new(None);
+    let drive = || {
+        loop {
+            let nth = next.fetch_add(1, Relaxed);
+            if nth >= n || lock(&ended).is_some() {
+                return;
+            }
+            let worked = if progress.is_stopping() { Err(CopyError::Stopped) } else { work(nth) };
+            if let Err(error) = worked {
+                lock(&ended).get_or_insert(error);
+            }
         }
-        file.sync_data()?;
-        Ok(PROBE_BYTES as f64 / began.elapsed().as_secs_f64().max(1e-6))
     };
-    let measured = probe().ok();
-    drop(std::fs::remove_file(&path));
-    measured
+    std::thread::scope(|scope| {
+        for _ in 1..TILES_AT_ONCE {
+            scope.spawn(drive);
+        }
+        drive();
+    });
+    ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -94,7 +94,7 @@ pub(super) fn take(
             progress.stop();
         });
         let work = Work { array, plan, leaves: &leaves, sink: &taster, progress, pool: &pool, keep_going: true };
-        let swept = engine::sweep_from(work, plan.tiling.n_tiles() / 2);
+        let swept = engine::sweep_tiles(work, plan.tiling.n_tiles() / 2..plan.tiling.n_tiles());
         drop(done);
         swept
     });

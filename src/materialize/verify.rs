@@ -1,9 +1,9 @@
 //! Holds two stores against each other: documents by what they mean, elements bit for bit, whatever the chunks, the
 //! codecs and the byte order of either.
 //!
-//! The chunks of the target are the units in which the source is gone through, as if a copy were made of it with the
-//! target's chunks; each unit is then held against the chunk that is there. So what either store has is decoded about
-//! once, in the memory that a copy takes.
+//! The chunks of one are the units in which the other is gone through, as if a copy were made of it with those chunks; each
+//! unit is then held against the chunk that is there. Where memory is little, one way round may decode much more than once
+//! what the other way decodes once, so that the cheaper one is taken.
 
 mod compare;
 mod documents;
@@ -117,10 +117,13 @@ enum Prepare {
 
 /// An array that is compared element by element.
 struct Elements {
-    source: Readable,
+    /// The one of the two that is gone through, in units of the other's chunks.
+    swept: Readable,
     copy: ArrayCopy,
-    target: TargetArray,
+    held: TargetArray,
     slots: Slots,
+    /// What the two are called, in this order.
+    sides: [&'static str; 2],
 }
 
 impl Prepared {
@@ -185,21 +188,65 @@ impl Run<'_> {
         Ok(Prepared { found, work })
     }
 
-    fn elements(&self, [ours, theirs]: [Readable; 2]) -> Result<Elements, String> {
+    fn elements(&self, arrays: [Readable; 2]) -> Result<Elements, String> {
+        let straight = self.elements_of(&arrays, false)?;
+        // A sample is one of the target's chunks.
+        if self.options.sample.is_some() {
+            return Ok(straight);
+        }
+        let repeated_bytes = self.repeated_bytes(&straight);
+        if repeated_bytes == 0 {
+            return Ok(straight);
+        }
+        match self.elements_of(&arrays, true) {
+            Ok(turned) if self.repeated_bytes(&turned) < repeated_bytes => Ok(turned),
+            _ => Ok(straight),
+        }
+    }
+
+    fn elements_of(&self, arrays: &[Readable; 2], is_turned: bool) -> Result<Elements, String> {
         let counters = || Arc::clone(self.counters);
-        let target = TargetArray::new(&self.target.root, &theirs, ours.endian, counters())
-            .map_err(|error| outcome::unread("target", &error))?;
-        let one_bytes = target.scratch_bytes();
+        let [source, target] = arrays;
+        let mut sides = [("source", self.source, source), ("target", self.target, target)];
+        if is_turned {
+            sides.reverse();
+        }
+        let [(swept_side, swept_store, swept), (held_side, held_store, held)] = sides;
+        let held = TargetArray::new(&held_store.root, held, swept.endian, counters())
+            .map_err(|error| outcome::unread(held_side, &error))?;
+        let one_bytes = held.scratch_bytes();
         let all_bytes = one_bytes.saturating_mul(self.options.threads.max(1) as u64);
         let scratch_bytes = all_bytes.min((self.options.memory_bytes / 4).max(one_bytes));
         let array = VirtualArray {
-            source: ours.source.clone(),
-            chunk_shape: target.array.leaf_shape.clone(),
-            shard_shape: target.array.sharding.as_ref().map(|_| target.array.file_shape.clone()),
+            source: swept.source.clone(),
+            chunk_shape: held.array.leaf_shape.clone(),
+            shard_shape: held.array.sharding.as_ref().map(|_| held.array.file_shape.clone()),
         };
-        let copy = ArrayCopy::compared(&self.source.root, array, scratch_bytes, counters())
+        let copy = ArrayCopy::compared(&swept_store.root, array, scratch_bytes, counters())
             .map_err(|error| error.to_string())?;
-        Ok(Elements { source: ours, copy, target, slots: Slots::new(scratch_bytes) })
+        let sides = [swept_side, held_side];
+        Ok(Elements { swept: swept.clone(), copy, held, slots: Slots::new(scratch_bytes), sides })
+    }
+
+    /// What is decoded more than once when all of an array is compared; what cannot be compared in this memory counts as more
+    /// than anything.
+    fn repeated_bytes(&self, elements: &Elements) -> u64 {
+        let plan = ArrayPlan::new(&elements.copy, 0, self.means(self.options.max_tile_bytes, false), None);
+        plan.map_or(u64::MAX, |plan| plan.decoded_bytes.saturating_sub(elements.copy.leaf_bytes()))
+    }
+
+    fn means(&self, max_tile_bytes: Option<u64>, few: bool) -> Means<'static> {
+        Means {
+            memory_bytes: self.options.memory_bytes,
+            threads: self.options.threads,
+            max_tile_bytes,
+            few,
+            temp: None,
+            probe: false,
+            always_spool: false,
+            part: None,
+            besides_bytes: 0,
+        }
     }
 
     /// Compares one array.
@@ -238,28 +285,18 @@ impl Run<'_> {
         picked: Option<HashSet<u64>>,
         found: &mut ArrayComparison,
     ) -> Result<(), CopyError> {
-        let Elements { source, copy, target, slots } = elements;
+        let Elements { swept, copy, held, slots, sides: [swept_side, held_side] } = elements;
         if picked.as_ref().is_some_and(HashSet::is_empty) {
             return Ok(());
         }
         let picked_bytes = picked.as_ref().map(|files| copy.file_bytes().saturating_mul(files.len() as u64));
         let few = picked_bytes.is_some_and(|bytes| bytes <= self.options.memory_bytes / 4);
         let most = self.options.max_tile_bytes;
-        let means = Means {
-            memory_bytes: self.options.memory_bytes,
-            threads: self.options.threads,
-            max_tile_bytes: match picked {
-                Some(_) if !few => Some(most.unwrap_or(u64::MAX).min(copy.file_bytes().max(SAMPLE_TILE_BYTES))),
-                _ => most,
-            },
-            few: few && most.is_none(),
-            temp: None,
-            probe: false,
-            always_spool: false,
-            part: None,
-            besides_bytes: 0,
+        let max_tile_bytes = match picked {
+            Some(_) if !few => Some(most.unwrap_or(u64::MAX).min(copy.file_bytes().max(SAMPLE_TILE_BYTES))),
+            _ => most,
         };
-        let plan = ArrayPlan::new(copy, 0, means, None)?;
+        let plan = ArrayPlan::new(copy, 0, self.means(max_tile_bytes, few && most.is_none()), None)?;
         let only = picked.map(|files| {
             let tiles: BTreeSet<TileId> =
                 files.iter().flat_map(|file| plan.tiling.tiles_of(&elements.file_region(*file))).collect();
@@ -267,8 +304,9 @@ impl Run<'_> {
         });
         let compare = Compare {
             units: &plan.units,
-            source: &source.source,
-            target,
+            swept: &swept.source,
+            held,
+            held_side,
             slots,
             few: only,
             progress: self.progress,
@@ -276,7 +314,7 @@ impl Run<'_> {
         };
         let stamp_of = |file: &[u64]| copy.stamp_of(file);
         let leaves = FromSource::new(&copy.reader, &stamp_of);
-        let swept = engine::sweep(Work {
+        let failures = engine::sweep(Work {
             array: copy,
             plan: &plan,
             leaves: &leaves,
@@ -289,15 +327,15 @@ impl Run<'_> {
         found.elements = tally.elements;
         found.bytes = tally.elements * copy.item_bytes();
         found.differences = tally.differences;
-        found.first = tally.first.iter().map(|unequal| outcome::told(source, unequal.clone())).collect();
-        found.error = why_incomplete(&swept?, &tally);
+        found.first = tally.first.iter().map(|unequal| outcome::told(swept, unequal.clone(), swept_side)).collect();
+        found.error = why_incomplete(&failures?, swept_side, &tally);
         Ok(())
     }
 }
 
 /// What could not be read of an array, on one line.
-fn why_incomplete(failures: &[Arc<SourceError>], tally: &Tally) -> Option<String> {
-    let mut all: BTreeSet<String> = failures.iter().map(|error| outcome::unread("source", error)).collect();
+fn why_incomplete(failures: &[Arc<SourceError>], side: &str, tally: &Tally) -> Option<String> {
+    let mut all: BTreeSet<String> = failures.iter().map(|error| outcome::unread(side, error)).collect();
     let n_more = tally.n_unread - tally.unread.len() as u64;
     all.extend(tally.unread.iter().cloned());
     let first = all.first()?;

@@ -10,7 +10,7 @@ use super::files::Folder;
 use super::progress::Progress;
 use super::shards::{Shards, Slab};
 use super::standing::Standing;
-use crate::geometry::{Pieces, Region, TileId};
+use crate::geometry::{Pieces, Region, TileId, ravel};
 use rayon::prelude::*;
 
 /// Inner chunks that one thread encodes in a row, at the least: small ones take less time than handing them out.
@@ -37,6 +37,12 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Whether any unit that `region` touches is still to be made.
+    pub(super) fn wants_any(&self, region: &Region) -> bool {
+        let wants = |indices: Vec<u64>| self.wants(ravel(&indices, self.units.piece_grid()));
+        self.units.touched(region).positions().any(wants)
+    }
+
     /// All of a target file is there, or need not be.
     fn is_done(&self, file: u64, written_bytes: Option<u64>) -> Result<(), CopyError> {
         match written_bytes {

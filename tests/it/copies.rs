@@ -3,7 +3,9 @@
 use crate::reference::{Case, case};
 use crate::stores::positions;
 use proptest::prelude::*;
-use rechunkfs::materialize::{CopyError, Options, Outcome, Progress, Words, copy};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use rechunkfs::materialize::{CopyError, Options, Outcome, Progress, Words, copy, forecast};
 use rechunkfs::source::Counters;
 use rechunkfs::zarr::{ChunkEncoding, CopiedArray, CopyProjection, Hierarchy};
 use std::collections::BTreeMap;
@@ -37,7 +39,11 @@ pub(crate) struct Copying {
 
 pub(crate) fn copying() -> impl Strategy<Value = Copying> {
     (case(), prop::sample::select(CODECS.to_vec()), any::<[bool; 2]>()).prop_map(
-        |(case, codecs, [turned, always_spool])| {
+        |(mut case, codecs, [turned, always_spool])| {
+            if always_spool {
+                // In large tiles there is nothing to be decoded again, and so nothing to put into a file.
+                case.max_tile_bytes = Some(case.max_tile_bytes.map_or(64, |most| most % 96 + 4));
+            }
             let mut order: Vec<usize> = (0..case.model.shape.len()).collect();
             if turned {
                 order.reverse();
@@ -123,18 +129,6 @@ impl Copying {
         self.run_with(source, target, resume, 96 << 20, &Progress::default())
     }
 
-    fn run_with(
-        &self,
-        source: &Path,
-        target: &Path,
-        resume: bool,
-        memory_bytes: u64,
-        progress: &Progress,
-    ) -> Result<Outcome, CopyError> {
-        let options = self.options(source, target, resume, memory_bytes);
-        copy(&Hierarchy::default(), self.projection(), &options, progress, &Arc::new(Counters::default()))
-    }
-
     pub(crate) fn options(&self, source: &Path, target: &Path, resume: bool, memory_bytes: u64) -> Options {
         Options {
             source: source.to_owned(),
@@ -151,6 +145,18 @@ impl Copying {
             lives: false,
             words: Words::default(),
         }
+    }
+
+    fn run_with(
+        &self,
+        source: &Path,
+        target: &Path,
+        resume: bool,
+        memory_bytes: u64,
+        progress: &Progress,
+    ) -> Result<Outcome, CopyError> {
+        let options = self.options(source, target, resume, memory_bytes);
+        copy(&Hierarchy::default(), self.projection(), &options, progress, &Arc::new(Counters::default()))
     }
 }
 
@@ -170,6 +176,23 @@ pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     files
+}
+
+/// Else the tests below would hold whatever a temporary file does.
+#[test]
+fn random_copies_take_one_pass_and_two_and_three() {
+    let mut runner = TestRunner::deterministic();
+    let mut counts = BTreeMap::new();
+    for _ in 0..200 {
+        let copying = copying().new_tree(&mut runner).expect("a case").current();
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().canonicalize().expect("there");
+        copying.case.model.write(&source);
+        let options = copying.options(&source, &source.join("target"), false, 96 << 20);
+        let forecast = forecast(&copying.projection(), &options, None, false).expect("foretold");
+        *counts.entry(forecast.arrays[0].passes).or_insert(0) += 1;
+    }
+    assert!(counts.len() == 3 && counts.iter().all(|(passes, n)| (1..=3).contains(passes) && *n >= 10), "{counts:?}");
 }
 
 proptest! {

@@ -102,13 +102,17 @@ impl Other {
         }
         let spot = positions(&ours.shape).nth((self.spot.0 % n_elems) as usize).unwrap();
         put(&self.model(Some(&spot)), &at("changed"));
+        let mut told = Vec::new();
         for (from, to) in [("source", "changed"), ("changed", "source")] {
             let comparison = self.compare(&at(from), &at(to), None);
             let [array] = &comparison.arrays[..] else { panic!("{comparison:?}") };
             assert_eq!((array.differences, array.elements), (1, n_elems), "{from} {to}: {comparison:?}");
             assert_eq!(array.first[0].at, spot);
             assert_ne!(array.first[0].source, array.first[0].target);
+            told.push([array.first[0].source.clone(), array.first[0].target.clone()]);
         }
+        told[1].reverse();
+        assert_eq!(told[0], told[1], "each value is said of the store that has it");
         let sample = |chunks| Some(Sample { chunks, seed: self.spot.0 });
         let some = self.compare(&at("source"), &at("changed"), sample(2));
         assert!(some.differences() <= 1 && some.elements() > 0 && some.elements() <= n_elems);
@@ -131,6 +135,40 @@ proptest! {
     #[test]
     fn any_two_chunkings_compare_by_their_elements(other in other()) {
         other.check();
+    }
+}
+
+/// One large chunk that cannot be entered, and many small ones, in memory for a few of these: gone through in units of the
+/// small ones, the large one would be decoded again and again.
+#[test]
+fn either_way_round_both_are_decoded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = Model {
+        shape: vec![40, 64],
+        file_shape: vec![40, 64],
+        inner_shape: None,
+        order: vec![0, 1],
+        codec: Codec::Chain(&[
+            r#"{"name":"zstd","configuration":{"level":1,"checksum":true}}"#,
+            r#"{"name":"crc32c"}"#,
+        ]),
+        item_bytes: 8,
+        fill: vec![0; 8],
+        key_encoding: KeyEncoding { style: KeyStyle::Default, separator: '.' },
+        data: (0..40 * 64 * 8u32).map(|i| (i / 3 % 251) as u8).collect(),
+        missing: Vec::new(),
+    };
+    let small = Model { file_shape: vec![40, 1], ..large.clone() };
+    let [large_at, small_at] = ["large", "small"].map(|name| folder.path().join(name));
+    put(&large, &large_at);
+    put(&small, &small_at);
+    for (from, to) in [(&large_at, &small_at), (&small_at, &large_at)] {
+        let options =
+            VerifyOptions { memory_bytes: 96 << 20, threads: 2, sample: None, max_tile_bytes: Some(4 * 40 * 8) };
+        let counters = Arc::new(Counters::default());
+        let comparison = verify(from, to, &options, &Progress::default(), &counters).unwrap();
+        assert!(comparison.is_equal() && comparison.elements() == 40 * 64, "{comparison:?}");
+        assert_eq!(counters.values().decoded_bytes, 2 * 40 * 64 * 8, "{}", from.display());
     }
 }
 

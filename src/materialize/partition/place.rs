@@ -4,14 +4,15 @@
 //! takes a file system whose locks hold between them, which they do on NFS, Lustre (`flock`) and GPFS.
 
 use super::{Share, folder_of};
-use crate::materialize::journal::{Header, SharedPlan};
-use crate::materialize::site::{Claimed, Hold, Permission, Site};
-use crate::materialize::{CopyError, Options};
-use std::fs;
+use crate::materialize::journal::{self, Header, SharedPlan};
+use crate::materialize::site::{self, Claimed, Hold, Permission, Site};
+use crate::materialize::{CopyError, Options, disk};
 use std::time::{Duration, Instant};
 
-/// How long another run may take to begin a copy, or to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long another run may take to begin a copy: disks that are busy take their time to sync.
+const BEGINNING: Duration = Duration::from_secs(60);
+/// How long the run before of the same share may take to end.
+const ENDING: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// Takes the place of `share`; begins the copy where nobody has. [`Claimed::Site`] is `true` where the share was begun.
@@ -26,8 +27,8 @@ pub(super) fn claim(
     loop {
         match try_claim(options, share, &wanted, permission) {
             // It is being begun just now, or its folder goes; or whoever had the share is being ended.
-            Err(CopyError::Busy(_)) if began.elapsed() < PATIENCE => std::thread::sleep(GLANCE),
-            Err(CopyError::ShareBusy { .. }) if permission.resume && began.elapsed() < PATIENCE => {
+            Err(CopyError::Busy(_)) if began.elapsed() < BEGINNING => std::thread::sleep(GLANCE),
+            Err(CopyError::ShareBusy { .. }) if permission.resume && began.elapsed() < ENDING => {
                 std::thread::sleep(GLANCE)
             }
             Ok(None) => {}
@@ -59,13 +60,13 @@ fn try_claim(
     }
     let folder = folder_of(&site.partial, share.number());
     let shares = folder.parent().unwrap_or(&folder);
-    fs::create_dir_all(shares).map_err(|error| CopyError::io(shares, "create it", error))?;
+    disk::make_folders(shares).map_err(|error| CopyError::io(shares, "create it", error))?;
     let site = site.for_share(folder.clone()).map_err(|error| match error {
         CopyError::Busy(_) => CopyError::ShareBusy { folder: folder.clone(), share: share.to_string() },
         other => other,
     })?;
     let is_begun = site.journal().exists();
-    let is_done = is_begun && crate::materialize::journal::is_ended(&site.journal())?;
+    let is_done = is_begun && journal::is_ended(&site.journal())?;
     if is_done && !permission.overwrite {
         return Ok(Some(Claimed::Complete));
     }
@@ -73,7 +74,8 @@ fn try_claim(
         return Err(CopyError::ShareUnfinished { folder, share: share.to_string() });
     }
     if is_begun && !permission.resume {
-        crate::materialize::site::remove(&site.journal())?;
+        site.clear_temps()?;
+        site::remove(&site.journal())?;
     }
     Ok(Some(Claimed::Site(site, is_begun && permission.resume)))
 }
@@ -152,7 +154,7 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        let busy = take(folder.path(), "3/8", "x", true).expect_err("another has it");
+        let busy = take(folder.path(), "3/8", "x", false).expect_err("another has it");
         assert!(busy.to_string().contains("share 3/8"), "{busy}");
         let permission = Permission { overwrite: true, resume: false };
         let alone = Site::claim(&folder.path().join("source"), &folder.path().join("target"), permission);

@@ -8,6 +8,7 @@ use super::{Sources, documents};
 use crate::materialize::CopyError;
 use crate::materialize::array::ArrayCopy;
 use crate::materialize::commits::{Commits, sync_file_system};
+use crate::materialize::disk;
 use crate::materialize::done::Done;
 use crate::materialize::earlier::Earlier;
 use crate::materialize::journal::{Header, Journal};
@@ -20,10 +21,7 @@ use crate::materialize::standing::Standing;
 use crate::source::SourceError;
 use crate::zarr::hierarchy::DOCUMENT;
 use crate::zarr::{CopyUpdate, array as array_document, json};
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -75,7 +73,7 @@ impl<'a> Bring<'a> {
             None => {
                 site::remove(&path)?;
                 site::remove(&staged)?;
-                fs::create_dir_all(&staged).map_err(|error| CopyError::io(&staged, "create it", error))?;
+                disk::make_folders(&staged).map_err(|error| CopyError::io(&staged, "create it", error))?;
                 (Journal::create(&path, &header)?, Vec::new())
             }
         };
@@ -155,6 +153,7 @@ impl<'a> Bring<'a> {
         brought.is_changed =
             self.place.n_changed() > 0 || has_shown || !update.removed.is_empty() || !update.interim.is_empty();
         self.touch_root()?;
+        self.site.clear_temps()?;
         site::remove(&self.temp())?;
         Ok(brought)
     }
@@ -162,12 +161,7 @@ impl<'a> Bring<'a> {
     /// Whoever keeps what was read by the time of the folder reads it again.
     fn touch_root(&self) -> Result<(), CopyError> {
         let target = &self.look.target;
-        let failed = |error: io::Error| CopyError::io(target, "set its time", error);
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let root = File::open(target).map_err(failed)?;
-        // Both to now: whoever may write there may do that.
-        let times = Timestamps { last_access: now, last_modification: now };
-        rustix::fs::futimens(&root, &times).map_err(|error| failed(error.into()))
+        disk::touch(target).map_err(|error| CopyError::io(target, "set its time", error))
     }
 
     /// Takes out what the source does not have any more: of the documents first.
@@ -193,7 +187,7 @@ impl<'a> Bring<'a> {
     fn remove_groups(&self) -> Result<(), CopyError> {
         for path in self.look.update.removed.groups.iter().rev() {
             self.place.remove_key(&Path::new(path).join(DOCUMENT))?;
-            drop(fs::remove_dir(self.target(path)));
+            drop(disk::remove_folder(&self.target(path)));
         }
         Ok(())
     }
@@ -201,14 +195,14 @@ impl<'a> Bring<'a> {
     /// A place for what goes out of the copy.
     fn gone(&self) -> Result<PathBuf, CopyError> {
         let gone = self.site.gone();
-        fs::create_dir_all(&gone).map_err(|error| CopyError::io(&gone, "create it", error))?;
+        disk::make_folders(&gone).map_err(|error| CopyError::io(&gone, "create it", error))?;
         let name = (0u64..).map(|nth| gone.join(nth.to_string())).find(|path| !path.exists());
         Ok(name.unwrap_or(gone))
     }
 
     /// Moves a folder out of the copy, in one step.
     fn move_away(&self, folder: &Path) -> Result<(), CopyError> {
-        let moved = fs::rename(folder, self.gone()?);
+        let moved = disk::rename(folder, &self.gone()?);
         moved.map_err(|error| CopyError::io(folder, "move it out of the copy", error))
     }
 
@@ -285,11 +279,11 @@ impl<'a> Bring<'a> {
         for path in &self.look.update.fresh {
             let (fresh, target) = (self.staged.join(path), self.target(path));
             // It may be without a single file.
-            fs::create_dir_all(&fresh).map_err(|error| CopyError::io(&fresh, "create it", error))?;
+            disk::make_folders(&fresh).map_err(|error| CopyError::io(&fresh, "create it", error))?;
             documents::write(&fresh.join(DOCUMENT), &self.look.update.documents[path])?;
             sync_file_system(&fresh)?;
             let parent = target.parent().unwrap_or(&self.look.target);
-            fs::create_dir_all(parent).map_err(|error| CopyError::io(parent, "create it", error))?;
+            disk::make_folders(parent).map_err(|error| CopyError::io(parent, "create it", error))?;
             site::put_in_place(&fresh, &target, &self.gone()?)?;
             sync_directory(parent)?;
         }

@@ -1,11 +1,10 @@
 //! Documents of a copy take their places: each by one rename, and on disk before the next.
 
 use crate::materialize::CopyError;
+use crate::materialize::disk;
 use crate::materialize::site::sync_directory;
 use crate::zarr::hierarchy::{DOCUMENT, Hierarchy, NodeDocs};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 
 /// Paths of the nodes that are to have other documents than they have.
@@ -22,16 +21,13 @@ pub(super) fn put(path: &str, text: &str, beside: &Path, target: &Path) -> Resul
     let folder = target.join(path);
     let (fresh, document) = (beside.join("document"), folder.join(DOCUMENT));
     write(&fresh, text)?;
-    let placed = fs::create_dir_all(&folder).and_then(|()| fs::rename(&fresh, &document));
+    let placed = disk::make_folders(&folder).and_then(|()| disk::rename(&fresh, &document));
     placed.map_err(|error| CopyError::io(&document, "put it in its place", error))?;
     sync_directory(&folder)
 }
 
 /// Writes a document, for good.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), CopyError> {
-    let written = File::create(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
+    let written = disk::write(path, text.as_bytes()).and_then(|file| file.sync());
     written.map_err(|error| CopyError::io(path, "write it", error))
 }

@@ -1,6 +1,7 @@
 //! What passes through a copy, file by file: those that changed are copied again, those that went go.
 
 use crate::materialize::commits::sync_file_system;
+use crate::materialize::disk;
 use crate::materialize::known::{KnownPassed, PassedNotes, UNKNOWN};
 use crate::materialize::passed::{Passing, copy_file, lasting_stamp};
 use crate::materialize::place::Place;
@@ -118,7 +119,7 @@ impl Passed<'_> {
         }
         let folder = staged.join(key);
         let folder = folder.parent().unwrap_or(staged);
-        fs::create_dir_all(folder).map_err(|error| CopyError::io(folder, "create it", error))?;
+        disk::make_folders(folder).map_err(|error| CopyError::io(folder, "create it", error))?;
         match copy_file(self.passing.source, staged, key) {
             Ok((stamp, bytes)) => {
                 Progress::add(&progress.files, 1);

@@ -4,13 +4,13 @@ use super::look::{Look, Share};
 use super::passed::Brought;
 use crate::geometry::{Region, ravel, unravel};
 use crate::materialize::array::ArrayCopy;
+use crate::materialize::disk::{self, Out};
 use crate::materialize::done::Done;
 use crate::materialize::known::{self, PassedNotes};
 use crate::materialize::site::{self, sync_directory};
 use crate::materialize::{CopyError, record};
 use crate::zarr::{Came, CopyUpdate};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Writes the records of a copy.
@@ -86,11 +86,11 @@ impl Records<'_> {
     }
 
     /// Puts the record that is written there in its place, for good.
-    fn put(&self, file: &File, array: &str, name: &str) -> Result<(), CopyError> {
+    fn put(&self, file: &Out, array: &str, name: &str) -> Result<(), CopyError> {
         let folder = self.look.target.join(array);
         let path = folder.join(name);
         let placed =
-            file.sync_all().and_then(|()| fs::create_dir_all(&folder)).and_then(|()| fs::rename(self.fresh(), &path));
+            file.sync().and_then(|()| disk::make_folders(&folder)).and_then(|()| disk::rename(&self.fresh(), &path));
         placed.map_err(|error| CopyError::io(&path, "put it in its place", error))?;
         sync_directory(&folder)
     }

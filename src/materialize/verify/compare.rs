@@ -1,4 +1,4 @@
-//! The sink of a comparison: each unit of the source is held against the target's chunks.
+//! The sink of a comparison: each unit of one array is held against the chunks of the other.
 
 use super::runs::{Found, MOST_TOLD, Side, Unequal, differences};
 use crate::geometry::{EncodedOrder, Pieces, Region, TileId, c_strides};
@@ -191,8 +191,10 @@ pub(super) struct Few {
 #[derive(Debug)]
 pub(super) struct Compare<'a> {
     pub(super) units: &'a Pieces,
-    pub(super) source: &'a SourceArray,
-    pub(super) target: &'a TargetArray,
+    /// The array that units are of, the one that they are held against, and what that is called.
+    pub(super) swept: &'a SourceArray,
+    pub(super) held: &'a TargetArray,
+    pub(super) held_side: &'static str,
     pub(super) slots: &'a Slots,
     pub(super) few: Option<Few>,
     pub(super) progress: &'a Progress,
@@ -237,8 +239,8 @@ impl Compare<'_> {
             true
         };
         let means = CompareMeans { slots: self.slots, place_ns: &self.progress.place_ns };
-        self.target.compare(self.source, &padded, bytes, means, &note);
-        Progress::add(&self.progress.done_bytes, self.units.region_bytes(&padded.clipped(&self.source.shape)));
+        self.held.compare(self.swept, &padded, bytes, means, &note);
+        Progress::add(&self.progress.done_bytes, self.units.region_bytes(&padded.clipped(&self.swept.shape)));
     }
 
     fn note(&self, region: &Region, found: Found) {
@@ -252,7 +254,7 @@ impl Compare<'_> {
         let mut tally = lock(&self.tally);
         tally.n_unread += 1;
         if tally.unread.len() < MOST_REASONS {
-            tally.unread.insert(super::outcome::unread("target", error));
+            tally.unread.insert(super::outcome::unread(self.held_side, error));
         }
     }
 }
@@ -282,7 +284,7 @@ impl Sink for Compare<'_> {
     }
 
     fn put_nothing(&self, unit: u64) -> Result<(), CopyError> {
-        let region = self.units.piece_region(unit).clipped(&self.source.shape);
+        let region = self.units.piece_region(unit).clipped(&self.swept.shape);
         Progress::add(&self.progress.done_bytes, self.units.region_bytes(&region));
         Ok(())
     }

@@ -128,8 +128,11 @@ pub(super) fn unread(side: &str, error: &SourceError) -> String {
     }
 }
 
-/// Texts of a difference; `array` has the source's data type and byte order.
-pub(super) fn told(array: &Readable, mut unequal: Unequal) -> Difference {
+/// Texts of a difference, found in the byte order of `array`, which is the one on this side.
+pub(super) fn told(array: &Readable, mut unequal: Unequal, side: &str) -> Difference {
+    if side == "target" {
+        std::mem::swap(&mut unequal.ours, &mut unequal.theirs);
+    }
     if array.endian == Some(Endian::Big) {
         array.data_type.swap(&mut unequal.ours);
         array.data_type.swap(&mut unequal.theirs);

@@ -95,7 +95,7 @@ impl StringsPair {
         let Sum { tally, bytes, failures } = all.into_inner().unwrap_or_else(PoisonError::into_inner);
         (found.elements, found.bytes, found.differences) = (tally.elements, bytes, tally.differences);
         found.first = tally.first.iter().map(|unequal| self.told(unequal)).collect();
-        found.error = why_incomplete(&failures, &tally);
+        found.error = why_incomplete(&failures, "source", &tally);
         Ok(())
     }
 
