@@ -64,6 +64,15 @@ def test_the_same_call_goes_on_with_shares_that_are_made(epochs, tmp_path, clien
     same_as_read(epochs, target)
 
 
+def test_a_task_that_finishes_the_copy_finds_it_finished(epochs, tmp_path):
+    target = tmp_path / "t.zarr"
+    words = ["materialize", str(epochs), str(target), "--chunks=object=15,epoch=full", "--json"]
+    subprocess.run([sys.executable, "-m", "rechunkfs", *words, "--partition=1/1"], check=True, timeout=60)
+    assert rechunkfs.dask._finish(words, False).files
+    assert rechunkfs.dask._finish(words, True).verified
+    same_as_read(epochs, target)
+
+
 def test_what_the_command_refuses_is_raised_here(epochs, tmp_path, client):
     with pytest.raises(rechunkfs.RechunkError, match="no dimension|nothing") as refused:
         rechunkfs.dask.materialize(epochs, tmp_path / "t.zarr", chunks={"nothing": 15}, client=client, retries=0)
