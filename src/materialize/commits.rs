@@ -133,7 +133,7 @@ impl Commits {
         Ok(done)
     }
 
-    /// Commits until [`Self::end`]; what is noted after the last commit is left to [`Self::commit`].
+    /// Commits until [`Ending`]; what is noted after the last commit is left to [`Self::commit`].
     fn run(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
         let start = Instant::now();
         let mut took = Duration::ZERO;
