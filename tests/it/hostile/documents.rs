@@ -14,7 +14,7 @@ const ADDRESS_KIB: u64 = 4 << 20;
 fn with(key: &str, value: Value) -> String {
     let mut document: Value =
         serde_json::from_str(&array_json("float32", &[N_OBJECTS, N_EPOCHS], &[N_OBJECTS, 1], &["object", "epoch"]))
-            .unwrap();
+            .expect("a document");
     document[key] = value;
     document.to_string()
 }
