@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import cases_copy, cases_follow, cases_mount, cases_reads, cases_update, chart, report, stores
+from bench import cases_copy, cases_follow, cases_mount, cases_partition, cases_reads, cases_update, chart, report, stores
 from bench.context import Bench
 from bench.process import Failed
 
@@ -29,6 +29,7 @@ FUNCTIONS = {
     "materialize-files": cases_copy.files,
     "materialize-temp": cases_copy.through_temp,
     "materialize-resume": cases_copy.resume,
+    "materialize-shares": cases_partition.partitions,
     "update": cases_update.update,
 }
 

@@ -8,6 +8,7 @@
 The package runs the command `rechunkfs`, which comes with it. What the command refuses is an exception with its words.
 """
 
+from . import dask
 from ._copies import materialize, plan, plan_update, verify
 from ._errors import DifferencesFound, Incomplete, RechunkError, RechunkWarning, UsageError
 from ._looks import inspect, preview, status
@@ -68,6 +69,7 @@ __all__ = [
     "ViewArray",
     "ViewError",
     "ViewStatus",
+    "dask",
     "inspect",
     "materialize",
     "mount",

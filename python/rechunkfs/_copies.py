@@ -41,18 +41,11 @@ def materialize(
     Raises `RechunkError` with the command's words; its `copy` says what was done where `keep_going` left something out.
     `verify=True` raises `DifferencesFound`, with a `comparison`, in place of a copy that is not what its source is.
     """
-    arguments = _arguments(
+    given = arguments(
         source, target, layout(along, chunks, chunk_size, shards, array, exclude), codecs, memory, threads, temp,
         resume=resume, update=update, overwrite=overwrite, keep_going=keep_going, verify=verify,
     )  # fmt: skip
-    with shown(progress, "materialize") as on_progress:
-        finished = run([*arguments, "--until-eof"], on_progress)
-        copy = build(Copy, finished.result) if finished.result.get("rechunkfs") == "materialize" else None
-        if finished.exit_code or copy is None:
-            error = finished.error()
-            error.copy, error.comparison = copy, _comparison(finished)
-            raise error
-    return copy
+    return copied(given, progress)
 
 
 def plan(
@@ -73,11 +66,11 @@ def plan(
     temp: Store | None = None,
 ) -> Plan:
     """What `materialize` would take, by a sample of two seconds. Nothing is written."""
-    arguments = _arguments(
+    given = arguments(
         source, target, layout(along, chunks, chunk_size, shards, array, exclude), codecs, memory, threads, temp,
         resume=resume, overwrite=overwrite, dry_run=True,
     )  # fmt: skip
-    return build(Plan, run(arguments).checked())
+    return build(Plan, run(given).checked())
 
 
 def plan_update(
@@ -96,11 +89,11 @@ def plan_update(
     temp: Store | None = None,
 ) -> UpdatePlan:
     """What `materialize` with `update=True` would do. Nothing is written."""
-    arguments = _arguments(
+    given = arguments(
         source, target, layout(along, chunks, chunk_size, shards, array, exclude), codecs, memory, threads, temp,
         update=True, dry_run=True,
     )  # fmt: skip
-    answer = run(arguments).checked()
+    answer = run(given).checked()
     if answer["created"]:
         return replace(build(UpdatePlan, {**answer, "arrays": ()}), copy=build(Plan, answer), json=answer)
     return build(UpdatePlan, answer)
@@ -132,10 +125,23 @@ def verify(
     return comparison
 
 
-def _arguments(
+def copied(arguments: list[str], progress: Show) -> Copy:
+    """Runs a copy, or a share of one, to its end."""
+    with shown(progress, "materialize") as on_progress:
+        finished = run([*arguments, "--until-eof"], on_progress)
+        copy = build(Copy, finished.result) if finished.result.get("rechunkfs") == "materialize" else None
+        if finished.exit_code or copy is None:
+            error = finished.error()
+            error.copy, error.comparison = copy, _comparison(finished)
+            raise error
+    return copy
+
+
+def arguments(
     source: Store, target: Store, layout: list[str], codecs: Codecs | None, memory: Size | None, threads: int | None,
     temp: Store | None, **flags: bool,
 ) -> list[str]:  # fmt: skip
+    """What the command takes for a copy."""
     given = options(
         codecs=codec_words(codecs), memory=memory, threads=threads, temp=None if temp is None else store(temp), json=True, **flags
     )  # fmt: skip

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
+use rechunkfs::materialize::Share;
 use rechunkfs::memory::MemoryRequest;
 use rechunkfs::zarr::{Size, parse_size};
 
@@ -166,6 +167,13 @@ pub(crate) struct MaterializeArgs {
     /// Make it where there is none
     #[arg(long, help_heading = "Copy", conflicts_with = "overwrite")]
     pub(crate) update: bool,
+    /// Make the K-th of N shares of the copy, K from 1: each in a run of its own, on any machine, at any time; --finish then
+    /// makes the copy of them
+    #[arg(long, value_name = "K/N", help_heading = "Copy", conflicts_with_all = ["update", "keep_going", "verify"])]
+    pub(crate) partition: Option<Share>,
+    /// Put the copy that was made in shares (--partition) in its place; an error while a share is missing
+    #[arg(long, help_heading = "Copy", conflicts_with_all = ["update", "keep_going", "partition", "dry_run"])]
+    pub(crate) finish: bool,
     /// Leave out the chunks that draw on source chunks which cannot be read; the exit code is 1 all the same
     #[arg(long, help_heading = "Copy")]
     pub(crate) keep_going: bool,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use rechunkfs::materialize::Sample;
+use rechunkfs::materialize::{Sample, Share};
 use rechunkfs::memory::{self, Budget, default_threads};
 use rechunkfs::source::{StorageOption, Store};
 use rechunkfs::view::{CacheDir, READ_TIMEOUT};
@@ -106,6 +106,8 @@ pub(crate) struct CopyConfig {
     pub(crate) resume: bool,
     pub(crate) overwrite: bool,
     pub(crate) update: bool,
+    pub(crate) partition: Option<Share>,
+    pub(crate) finish: bool,
     pub(crate) keep_going: bool,
     pub(crate) verify: bool,
     pub(crate) until_eof: bool,
@@ -211,6 +213,8 @@ impl CopyConfig {
             resume: args.resume,
             overwrite: args.overwrite,
             update: args.update,
+            partition: args.partition,
+            finish: args.finish,
             keep_going: args.keep_going,
             verify: args.verify,
             until_eof: args.until_eof,

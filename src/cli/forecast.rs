@@ -14,6 +14,9 @@ const MANY_FILES: u64 = 100_000;
 /// A few lines.
 pub(crate) fn text(forecast: &Forecast, config: &CopyConfig) -> String {
     let mut text = String::new();
+    if let Some(share) = config.partition {
+        let _ = writeln!(text, "plan: share {share}:");
+    }
     for array in &forecast.arrays {
         let passes = match array.passes {
             1 => "one pass".to_owned(),
@@ -61,6 +64,8 @@ pub(crate) fn json(forecast: &Forecast, config: &CopyConfig) -> Value {
         "source": config.source.display().to_string(),
         "target": config.target.display().to_string(),
         "dry_run": config.dry_run,
+        "partition": config.partition.map(|share| json!({ "number": share.number(), "of": share.of() })),
+        "finish": config.finish,
         "arrays": arrays,
         "bytes": forecast.total(|array| array.bytes),
         "read_bytes": forecast.total(|array| array.read_bytes),

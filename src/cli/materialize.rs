@@ -67,8 +67,13 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     }
     let sizes = projection.copied.iter().map(|copied| decoded_bytes(&copied.array.source));
     let bytes: u64 = sizes.fold(0, u64::saturating_add);
-    let forecast = materialize::forecast(&projection, &options, config.dry_run || bytes >= SAMPLED_BYTES)?;
-    if !config.log.quiet {
+    let forecast = materialize::forecast(
+        &projection,
+        &options,
+        config.partition,
+        config.dry_run || (bytes >= SAMPLED_BYTES && config.partition.is_none() && !config.finish),
+    )?;
+    if !config.log.quiet && !config.finish {
         forecast::warnings(&forecast).iter().for_each(|text| output::warning(text));
     }
     if config.dry_run {
@@ -79,7 +84,7 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !config.json && !config.log.quiet {
+    if !config.json && !config.log.quiet && !config.finish {
         output::text(&forecast::text(&forecast, config));
     }
     let progress = Arc::new(Progress::default());
@@ -93,6 +98,10 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     let appends = projection.appends.clone();
     let outcome = if config.update {
         materialize::create(&source, &projection, &options, &progress, &counters)
+    } else if let Some(share) = config.partition {
+        materialize::copy_share(&source, projection, &options, share, &progress, &counters)
+    } else if config.finish {
+        materialize::finish(&source, projection, &options, &progress, &counters)
     } else {
         materialize::copy(&source, projection, &options, &progress, &counters)
     };
@@ -119,9 +128,7 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         Err(error) => {
             let partial = materialize::partial_of(&config.target);
             // Not where somebody else's is in the way: that was said.
-            if !matches!(error, CopyError::Unfinished(_) | CopyError::Busy(_) | CopyError::CannotResume { .. })
-                && partial.exists()
-            {
+            if !is_in_the_way(&error) && !config.finish && partial.exists() {
                 output::note(&format!(
                     "what was copied stays in {}; once the cause is mended --resume goes on with it, --overwrite starts afresh",
                     super::mount::quoted(&partial)
@@ -130,6 +137,13 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
             Err(error.into())
         }
     }
+}
+
+/// Whether an error says already what lies where the copy comes into being.
+fn is_in_the_way(error: &CopyError) -> bool {
+    use CopyError::{Busy, CannotResume, InShares, OtherPlan, ShareBusy, ShareUnfinished, Unfinished};
+    matches!(error, Unfinished(_) | Busy(_) | InShares(_) | CannotResume { .. } | OtherPlan { .. })
+        || matches!(error, ShareBusy { .. } | ShareUnfinished { .. })
 }
 
 /// The folder for temporary files, which need not exist yet; the source (canonical) is not written to.
@@ -159,7 +173,7 @@ fn with_update(mut result: Value, config: &CopyConfig, appends: &[String]) -> Va
 pub(super) fn incomplete(why: &str) {
     // A person goes on with it, not the program that held our stdin.
     let mut words: Vec<String> = std::env::args().filter(|word| word != "--until-eof").collect();
-    if !words.iter().any(|word| word == "--resume" || word == "--update") {
+    if !words.iter().any(|word| ["--resume", "--update", "--finish"].contains(&word.as_str())) {
         words.push("--resume".to_owned());
     }
     let command: Vec<String> = words.iter().map(|word| super::mount::quoted(word.as_ref())).collect();
@@ -175,6 +189,7 @@ fn finished(
     began: Instant,
 ) -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
+    let is_done_before = outcome.is_resumed && progress.total_bytes.load(Relaxed) == 0;
     // Verified bytes were counted as work, too.
     let verified = outcome.comparison.as_ref().map_or(0, Comparison::bytes);
     let (total, resumed) = (progress.total_bytes.load(Relaxed) - verified, progress.resumed_bytes.load(Relaxed));
@@ -182,7 +197,7 @@ fn finished(
     let peak = report::peak_rss_bytes();
     if config.json {
         let mut result = planned;
-        result["changed"] = outcome.incomplete.is_none().into();
+        result["changed"] = (outcome.incomplete.is_none() && config.partition.is_none()).into();
         result["seconds"] = json!((seconds * 1e3).round() / 1e3);
         result["bytes"] = total.into();
         result["written_bytes"] = written.into();
@@ -196,11 +211,17 @@ fn finished(
         result["incomplete"] = json!(outcome.incomplete);
         result["verified"] = outcome.comparison.is_some().into();
         output::json("materialize", result);
+    } else if let Some(share) = config.partition.filter(|_| is_done_before && !config.log.quiet) {
+        output::text(&format!("share {share} is made already: nothing to do\n"));
     } else if !config.log.quiet {
+        let what = match (config.partition, config.finish) {
+            (Some(share), _) => format!("share {share} of {}", config.target.display()),
+            (None, true) => format!("{}, of shares", config.target.display()),
+            (None, false) => config.target.display().to_string(),
+        };
         let rate = (total - resumed.min(total)) as f64 / seconds.max(1e-3);
         output::text(&format!(
-            "copied: {}, {} in {:.1} s ({}/s), {} files, {} on disk; peak memory {} of {}\n",
-            config.target.display(),
+            "copied: {what}, {} in {:.1} s ({}/s), {} files, {} on disk; peak memory {} of {}\n",
             report::bytes(total),
             seconds,
             report::bytes(rate as u64),

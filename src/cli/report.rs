@@ -154,13 +154,16 @@ fn decode_time(decoded_bytes: u64) -> String {
     }
 }
 
+/// Where a cell is wider, what follows it stands further to the right.
+const WIDEST: usize = 200;
+
 /// Columns aligned to the left, two blanks between.
 pub(crate) fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]>) -> String {
     let rows: Vec<_> = rows.collect();
     let mut widths = [0; N];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row.iter()) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count()).min(WIDEST);
         }
     }
     let mut text = String::new();

@@ -124,8 +124,12 @@ impl ArrayCopy {
 
     /// Bytes of all source leaves, decoded: what reaches beyond the array included.
     pub(super) fn leaf_bytes(&self) -> u64 {
-        let n_leaves = Region::whole(&self.source().shape).cells(&self.source().leaf_shape).n_elems();
-        n_leaves.saturating_mul(self.reader.leaf_bytes())
+        self.n_leaves().saturating_mul(self.reader.leaf_bytes())
+    }
+
+    /// Source leaves.
+    pub(super) fn n_leaves(&self) -> u64 {
+        Region::whole(&self.source().shape).cells(&self.source().leaf_shape).n_elems()
     }
 
     /// Inner chunks of a shard along each axis, those beyond the array included.

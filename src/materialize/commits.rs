@@ -120,8 +120,10 @@ impl Commits {
                 }
                 result
             });
+            // Also where it panics, or nobody would see that: the scope waits for what it has spawned.
+            let ending = Ending(self);
             let done = work();
-            self.end();
+            drop(ending);
             let committed = committing.join().unwrap_or(Ok(()));
             committed.and(done)
         });
@@ -131,7 +133,7 @@ impl Commits {
         Ok(done)
     }
 
-    /// Commits until [`Self::end`]; what is noted after the last commit is left to [`Self::commit`].
+    /// Commits until [`Ending`]; what is noted after the last commit is left to [`Self::commit`].
     fn run(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
         let start = Instant::now();
         let mut took = Duration::ZERO;
@@ -153,12 +155,6 @@ impl Commits {
         }
     }
 
-    /// Lets [`Self::run`] end.
-    fn end(&self) {
-        self.lock().is_over = true;
-        self.wake.notify_all();
-    }
-
     /// Makes what is noted last, puts it in its place, and names it in the journal.
     pub(super) fn commit(&self, journal: &Mutex<Journal>, arrays: &[ArrayCopy]) -> Result<(), CopyError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +163,7 @@ impl Commits {
             let is_over = pending.is_over;
             std::mem::replace(&mut *pending, Pending { is_over, ..Pending::default() })
         };
-        let mut commit = Commit { arrays: BTreeMap::new(), passed };
+        let mut commit = Commit { passed, ..Commit::default() };
         // Stamps last: those of every file that was read for what is named here are among them.
         for (at, array) in arrays.iter().enumerate() {
             let stamps = array.fresh_stamps();
@@ -212,4 +208,34 @@ impl Commits {
 /// Writes out all that the file system of `folder` still has in memory.
 pub(super) fn sync_file_system(folder: &Path) -> Result<(), CopyError> {
     disk::sync_all(folder).map_err(|error| CopyError::io(folder, "sync it", error))
+}
+
+/// Lets [`Commits::run`] end.
+struct Ending<'a>(&'a Commits);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.wake.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::materialize::journal::Header;
+    use std::collections::BTreeSet;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn work_that_panics_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let header = Header::new(folder.path(), BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let journal = Journal::create(&folder.path().join("journal"), &header).expect("created");
+        let commits = Commits::new(vec![folder.path().to_owned()], None);
+        let work = || -> Result<(), CopyError> { panic!("as a bug would") };
+        let ended =
+            catch_unwind(AssertUnwindSafe(|| commits.during(&Mutex::new(journal), &[], &Progress::default(), work)));
+        assert!(ended.is_err());
+    }
 }

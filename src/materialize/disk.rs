@@ -57,7 +57,8 @@ pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     if !path.exists() {
         before(path, &Act::Create)?;
     }
-    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+    // NFS wants reading for a lock that is shared, and writing for one that is not.
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)
 }
 
 /// Writes a whole file.
@@ -92,6 +93,12 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub(super) fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
     before(from, &Act::RenameTo(to))?;
     Ok(rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags)?)
+}
+
+/// Gives a file a second name that no file has.
+pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
+    before(to, &Act::Create)?;
+    fs::hard_link(from, to)
 }
 
 /// Removes a file.

@@ -65,7 +65,7 @@ impl Earlier {
             bands.remove(&again.bands_again);
         }
         let is_any = !(again.files_again.is_empty() && again.bands_again.is_empty());
-        is_any.then(|| Commit { arrays: [(at, again)].into(), passed: Vec::new() })
+        is_any.then(|| Commit { arrays: [(at, again)].into(), ..Commit::default() })
     }
 
     /// Takes back all of an array, likewise.
@@ -75,7 +75,7 @@ impl Earlier {
         let (files_again, bands_again) = (all(self.files.remove(&at)), all(self.bands.remove(&at)));
         let is_any = !(files_again.is_empty() && bands_again.is_empty());
         let again = ArrayCommit { files_again, bands_again, ..ArrayCommit::default() };
-        is_any.then(|| Commit { arrays: [(at, again)].into(), passed: Vec::new() })
+        is_any.then(|| Commit { arrays: [(at, again)].into(), ..Commit::default() })
     }
 }
 

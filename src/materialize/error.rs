@@ -62,6 +62,16 @@ pub enum CopyError {
         /// Another way.
         remedy: &'static str,
     },
+    /// Going through it would not end.
+    #[error(
+        "array '{array}': {n} parts to go through one after the other, which would take years; choose larger chunks"
+    )]
+    Endless {
+        /// Array path.
+        array: String,
+        /// Tiles.
+        n: u64,
+    },
     /// Codecs that cannot be built.
     #[error("array '{array}': {why}")]
     Codec {
@@ -92,6 +102,46 @@ pub enum CopyError {
     /// An earlier run did not finish.
     #[error("{}: an unfinished copy is there: go on with --resume, or start afresh with --overwrite", .0.display())]
     Unfinished(PathBuf),
+    /// An unfinished copy is made in shares.
+    #[error(
+        "{}: an unfinished copy in shares is there: go on with --partition K/N --resume, and --finish; or start afresh with --overwrite alone", .0.display()
+    )]
+    InShares(PathBuf),
+    /// Shares of another copy.
+    #[error("{}: the unfinished copy in shares is another one: {what}; give all shares the same arguments, or start afresh: remove that folder", partial.display())]
+    OtherPlan {
+        /// The unfinished copy.
+        partial: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// An earlier run did not finish its share.
+    #[error("{}: share {share} was begun: go on with --resume, or make it afresh with --overwrite", folder.display())]
+    ShareUnfinished {
+        /// The folder of the share.
+        folder: PathBuf,
+        /// Which one.
+        share: String,
+    },
+    /// Another run is at this share.
+    #[error("{}: another run is making share {share}; wait for it to end", folder.display())]
+    ShareBusy {
+        /// The folder of the share.
+        folder: PathBuf,
+        /// Which one.
+        share: String,
+    },
+    /// There are no shares to put together.
+    #[error("{}: there is no unfinished copy in shares; begin with --partition 1/N", .0.display())]
+    NoShares(PathBuf),
+    /// Some shares are not made.
+    #[error("{}: not all shares are made: {missing}; run each with --partition and --resume, then --finish", partial.display())]
+    MissingShares {
+        /// The unfinished copy.
+        partial: PathBuf,
+        /// Which ones.
+        missing: String,
+    },
     /// Another run is at it.
     #[error("{}: another run is writing this copy; wait for it to end", .0.display())]
     Busy(PathBuf),

@@ -1,6 +1,7 @@
 //! What a copy will take, before it begins: arithmetic, a look at some source files, and a sample of the work itself.
 
 use super::array::ArrayCopy;
+use super::partition::{Part, PartOf, Share};
 use super::plan::{ArrayPlan, Means};
 use super::room;
 use super::spool;
@@ -8,7 +9,7 @@ use super::trial::{self, Trial};
 use super::{CopyError, Options};
 use crate::geometry::{Region, unravel};
 use crate::source::Counters;
-use crate::zarr::CopyProjection;
+use crate::zarr::{CopiedArray, CopyProjection};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct ArrayForecast {
     pub passes: u64,
     /// Parts that are made one after the other.
     pub tiles: u64,
+    /// Source chunks that are decoded.
+    pub source_chunks: u64,
     /// How often a source chunk is decoded, on the average.
     pub source_decodes: f64,
     /// Encoded bytes read from the source, about.
@@ -69,12 +72,20 @@ impl Forecast {
     }
 }
 
-/// Foretells what the copy of `projection` will take; with `sampling`, by doing some of it for two seconds.
+/// Foretells what the copy of `projection` will take, or a `share` of it; with `sampling`, by doing some of it for two seconds.
 ///
 /// # Errors
 /// Where an array cannot be copied within the memory allowed, or its source not be read.
-pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) -> Result<Forecast, CopyError> {
+pub fn forecast(
+    projection: &CopyProjection,
+    options: &Options,
+    share: Option<Share>,
+    sampling: bool,
+) -> Result<Forecast, CopyError> {
     let counters = Arc::new(Counters::default());
+    let open = |copied: &CopiedArray| ArrayCopy::new(&options.source, copied.clone(), Arc::clone(&counters));
+    let copies = projection.copied.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let share = share.map(|share| Part::new(share, copies.iter()));
     let means = Means {
         memory_bytes: options.memory_bytes,
         threads: options.threads,
@@ -83,18 +94,24 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
         temp: Some(Path::new("")),
         probe: false,
         always_spool: options.always_spool,
+        part: None,
         besides_bytes: 0,
     };
     let mut arrays = Vec::new();
     let mut largest: Option<(u64, ArrayCopy, ArrayPlan)> = None;
-    for (at, copied) in projection.copied.iter().enumerate() {
-        let array = ArrayCopy::new(&options.source, copied.clone(), Arc::clone(&counters))?;
-        if array.source().is_variable() {
-            arrays.push(of_strings(&array)?);
+    for (at, array) in copies.into_iter().enumerate() {
+        let part = share.as_ref().map(|share| share.of(at, &array)).filter(|part| !part.is_all);
+        if part.is_some_and(|part| part.files == 0) {
             continue;
         }
-        let plan = ArrayPlan::new(&array, at as u32, means, None)?;
-        arrays.push(of_array(&array, &plan)?);
+        if array.source().is_variable() {
+            arrays.push(of_strings(&array, part)?);
+            continue;
+        }
+        let few = part.is_some_and(|part| part.bytes <= means.memory_bytes / 4);
+        let temp = means.temp.filter(|_| !few);
+        let plan = ArrayPlan::new(&array, at as u32, Means { few, temp, part, ..means }, None)?;
+        arrays.push(of_array(&array, &plan, part)?);
         if largest.as_ref().is_none_or(|(bytes, ..)| *bytes < array.array_bytes()) {
             largest = Some((array.array_bytes(), array, plan));
         }
@@ -120,14 +137,16 @@ pub fn forecast(projection: &CopyProjection, options: &Options, sampling: bool) 
 }
 
 /// Elements of any length: what is stored stands for what they come to.
-fn of_strings(array: &ArrayCopy) -> Result<ArrayForecast, CopyError> {
-    let files = Region::whole(&array.file_grid).n_elems();
-    let stored = stored_bytes(array)? as u64;
+fn of_strings(array: &ArrayCopy, part: Option<PartOf>) -> Result<ArrayForecast, CopyError> {
+    let all = Region::whole(&array.file_grid).n_elems();
+    let files = part.map_or(all, |part| part.files);
+    let stored = (stored_bytes(array)? * files as f64 / all.max(1) as f64) as u64;
     Ok(ArrayForecast {
         path: array.path().to_owned(),
         bytes: stored,
         passes: 1,
         tiles: files,
+        source_chunks: array.n_leaves(),
         source_decodes: 1.0,
         read_bytes: stored,
         temp_bytes: 0,
@@ -148,19 +167,23 @@ fn stored_bytes(array: &ArrayCopy) -> Result<f64, CopyError> {
     Ok(bytes as f64 / looked.max(1) as f64 * n_files as f64)
 }
 
-fn of_array(array: &ArrayCopy, plan: &ArrayPlan) -> Result<ArrayForecast, CopyError> {
-    let stored = stored_bytes(array)?;
-    let once = array.leaf_bytes().max(1) as f64;
-    let source_decodes = plan.decoded_bytes as f64 / once;
+fn of_array(array: &ArrayCopy, plan: &ArrayPlan, part: Option<PartOf>) -> Result<ArrayForecast, CopyError> {
+    let (bytes, files, once) = match part {
+        Some(part) => (part.bytes, part.files, part.leaf_bytes),
+        None => (array.array_bytes(), Region::whole(&array.file_grid).n_elems(), array.leaf_bytes()),
+    };
+    let stored = stored_bytes(array)? * once as f64 / array.leaf_bytes().max(1) as f64;
+    let source_decodes = plan.decoded_bytes as f64 / once.max(1) as f64;
     Ok(ArrayForecast {
         path: array.path().to_owned(),
-        bytes: array.array_bytes(),
+        bytes,
         passes: plan.passes(),
-        tiles: plan.tiling.n_tiles(),
+        tiles: (plan.tiling.n_tiles() as f64 * bytes as f64 / array.array_bytes().max(1) as f64).ceil() as u64,
+        source_chunks: once / array.reader.leaf_bytes().max(1),
         source_decodes,
         read_bytes: (stored * source_decodes) as u64,
-        temp_bytes: spool::temp_bytes(array, plan),
-        files: Region::whole(&array.file_grid).n_elems(),
+        temp_bytes: spool::temp_bytes(array, plan, part),
+        files,
         is_sharded: array.is_sharded(),
     })
 }

@@ -45,7 +45,7 @@ impl Header {
     }
 
     /// In what `self`, on disk, differs from `wanted`.
-    fn difference(&self, wanted: &Header) -> Option<String> {
+    pub(super) fn difference(&self, wanted: &Header) -> Option<String> {
         if self.format != wanted.format {
             Some("it was begun by another version of this program".to_owned())
         } else if self.source != wanted.source {
@@ -60,6 +60,57 @@ impl Header {
     }
 }
 
+/// Of what all shares of a copy are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SharedPlan {
+    pub(super) header: Header,
+    /// How many there are.
+    pub(super) shares: u64,
+}
+
+impl SharedPlan {
+    /// The one on record at `path`; `None` where there is none.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, CopyError> {
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| CopyError::io(path, "read it", error))?,
+        };
+        let damaged = || CopyError::OtherPlan {
+            partial: path.parent().unwrap_or(path).to_owned(),
+            what: "its plan is damaged".to_owned(),
+        };
+        next(&mut bytes.as_slice()).map(Some).ok_or_else(damaged)
+    }
+
+    /// Puts it on record at `path`, whole or not at all, where none is yet.
+    pub(super) fn create(&self, path: &Path) -> Result<(), CopyError> {
+        let io = |error| CopyError::io(path, "create it", error);
+        let fresh = path.with_extension(format!("{:016x}", self.header.run));
+        let line = line_of(self).map_err(io)?;
+        disk::write(&fresh, line.as_bytes()).and_then(|file| file.sync()).map_err(io)?;
+        match disk::link(&fresh, path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Ok(()) => {}
+            // File systems without links: the lock is all there is.
+            Err(_) => disk::rename(&fresh, path).map_err(io)?,
+        }
+        super::site::remove(&fresh)?;
+        super::site::sync_directory(path.parent().unwrap_or(path))
+    }
+
+    /// In what `self`, on disk, differs from `wanted`.
+    pub(super) fn difference(&self, wanted: &SharedPlan) -> Option<String> {
+        let header = self.header.difference(&wanted.header);
+        let n = || format!("it is made in {} shares, not {}", self.shares, wanted.shares);
+        header.or_else(|| (self.shares != wanted.shares).then(n))
+    }
+}
+
+/// Whether the journal at `path` is that of a share which is made.
+pub(super) fn is_ended(path: &Path) -> Result<bool, CopyError> {
+    Ok(search(path, |commit| commit.is_last.then_some(()))?.is_some())
+}
+
 /// What has come to be on disk since the commit before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Commit {
@@ -67,6 +118,9 @@ pub(super) struct Commit {
     pub(super) arrays: BTreeMap<u32, ArrayCommit>,
     /// Files copied as they are: their keys, and the stamps of the originals.
     pub(super) passed: Vec<(String, u64)>,
+    /// All of a share is on disk: the last of its commits.
+    #[serde(default)]
+    pub(super) is_last: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,10 +239,15 @@ impl Journal {
 
     fn append_record(&mut self, record: &impl Serialize) -> Result<(), CopyError> {
         let io = |error| CopyError::io(&self.path, "write it", error);
-        let json = serde_json::to_string(record).map_err(|error| io(error.into()))?;
-        let line = format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes()));
+        let line = line_of(record).map_err(io)?;
         self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync()).map_err(io)
     }
+}
+
+/// A record as a line.
+fn line_of(record: &impl Serialize) -> std::io::Result<String> {
+    let json = serde_json::to_string(record)?;
+    Ok(format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes())))
 }
 
 /// Goes through the commits of the journal at `path`, one at a time, until `visit` has something to say.
@@ -232,7 +291,7 @@ mod tests {
 
     fn commit(first: u64) -> Commit {
         let array = ArrayCommit { files: vec![(first, 2)], stamps: vec![(1, u64::MAX)], ..ArrayCommit::default() };
-        Commit { arrays: [(3, array)].into(), passed: vec![("a/c/0".to_owned(), 7)] }
+        Commit { arrays: [(3, array)].into(), passed: vec![("a/c/0".to_owned(), 7)], is_last: false }
     }
 
     #[test]

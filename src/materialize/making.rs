@@ -6,6 +6,7 @@ use super::done::Done;
 use super::engine::{self, Work};
 use super::files::Folder;
 use super::journal::Spool;
+use super::partition::PartOf;
 use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
 use super::shards::Shards;
@@ -48,6 +49,8 @@ pub(super) struct Wanted<'a> {
     pub(super) done: &'a Done,
     /// The only files that are to be made; all where it is missing.
     pub(super) only: Option<&'a Done>,
+    /// These are a share of the array, and stay so in later runs.
+    pub(super) part: Option<PartOf>,
     /// Files that are there already, of which those that are the same stay.
     pub(super) standing: Option<&'a Standing<'a>>,
     /// How an earlier run went about it, and the bands that it has put into its temporary file.
@@ -72,7 +75,7 @@ impl Making<'_> {
     /// Makes all that is wanted of an array. Returns what could not be read, where that is left out.
     pub(super) fn array(&self, wanted: Wanted<'_>) -> Result<Vec<Arc<SourceError>>, CopyError> {
         let Making { options, commits, progress, pool, keep_going, is_resumed, .. } = *self;
-        let Wanted { at, array, done, only, standing, begun } = wanted;
+        let Wanted { at, array, done, only, part, standing, begun } = wanted;
         let made = done.len().saturating_mul(array.file_bytes()).min(wanted.bytes());
         Progress::add(&progress.done_bytes, made);
         Progress::add(&progress.resumed_bytes, made);
@@ -85,8 +88,8 @@ impl Making<'_> {
             return strings::copy(&copy, options.memory_bytes, pool);
         }
         let few = only.is_some() && options.max_tile_bytes.is_none() && wanted.bytes() <= options.memory_bytes / 4;
-        // A temporary file is one of the whole array.
-        let is_most = wanted.bytes() > array.array_bytes() / 2;
+        // A temporary file is one of the whole array, or of a share of it.
+        let is_most = part.is_some() || wanted.bytes() > array.array_bytes() / 2;
         let means = Means {
             memory_bytes: options.memory_bytes,
             threads: options.threads,
@@ -95,6 +98,7 @@ impl Making<'_> {
             temp: Some(self.temp).filter(|_| is_most && !few),
             probe: true,
             always_spool: options.always_spool,
+            part,
             besides_bytes: standing.map_or(0, |standing| standing.scratch_bytes),
         };
         let plan = ArrayPlan::new(array, at, means, begun.map(|(spool, _)| spool))?;
@@ -103,13 +107,15 @@ impl Making<'_> {
                 only.iter().flat_map(|file| plan.tiling.tiles_of(&wanted.region(file))).collect();
             tiles.into_iter().collect()
         };
+        let tiles = only.map(tiles_of);
+        let spooled = part.and(tiles.clone());
         let writer = Writer {
             at,
             array,
             units: &plan.units,
             folder,
             done,
-            only: only.map(|only| (only, tiles_of(only))),
+            only: only.zip(tiles),
             standing,
             is_resumed,
             commits,
@@ -125,7 +131,7 @@ impl Making<'_> {
                 None => engine::sweep(work(&source)),
             };
         };
-        let file = SpoolFile::open(array, &plan, spool.clone())?;
+        let file = SpoolFile::open(array, &plan, spool.clone(), spooled)?;
         let nothing = Done::default();
         let bands = begun.filter(|_| plan.is_spool_begun).map_or(&nothing, |(_, bands)| bands);
         if !plan.is_spool_begun {

@@ -3,6 +3,7 @@
 use super::CopyError;
 use super::commits::Commits;
 use super::disk;
+use super::partition::Share;
 use super::progress::Progress;
 use super::record;
 use super::{known, look};
@@ -111,6 +112,8 @@ pub(super) struct Passage<'a> {
     pub(super) store: &'a Path,
     /// Keys that an earlier run has copied.
     pub(super) done: &'a HashSet<String>,
+    /// The share that is made, where it is not all of them.
+    pub(super) share: Option<Share>,
     pub(super) commits: &'a Commits,
     pub(super) progress: &'a Progress,
 }
@@ -132,8 +135,8 @@ impl Passage<'_> {
             self.commits.passed(key.to_owned(), stamp.to_raw(), bytes);
             Ok(())
         };
-        self.passing
-            .walk(&mut enter, &mut |batch| batch.par_iter().filter(|key| !self.done.contains(*key)).try_for_each(one))
+        let is_ours = |key: &String| !self.done.contains(key) && self.share.is_none_or(|share| share.has_passed(key));
+        self.passing.walk(&mut enter, &mut |batch| batch.par_iter().filter(|key| is_ours(key)).try_for_each(one))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::CopyError;
 use super::array::ArrayCopy;
 use super::journal::Spool;
+use super::partition::PartOf;
 use super::spool;
 use crate::geometry::{EncodedOrder, Pieces, Region, TileId, Tiling, TilingRequest};
 use crate::source;
@@ -18,9 +19,13 @@ pub(super) const TILES_AT_ONCE: u64 = 3;
 const LARGE_TILE_BYTES: u64 = 16 << 20;
 /// Tiles whose places in a temporary file are kept in memory, at most.
 const MOST_TILES: u64 = 1 << 20;
+/// Tiles by which it is judged what all of them decode.
+const SAMPLED_TILES: u64 = 200;
 /// Runs in a temporary file that are shorter are worth a pass more: some disks take as long to find a place as to write
 /// this much.
 const RUN_BYTES: u64 = 1 << 20;
+/// No array is so large: its document is wrong. Each tile takes a microsecond though it holds nothing.
+const ENDLESS_TILES: u64 = 1 << 44;
 /// Units that a tile touches at most where only a few of them are wanted: each takes some bytes of bookkeeping.
 const MOST_UNITS_OF_TILE: u64 = 1 << 18;
 /// What a thread decodes a second, about: zstd in Blosc.
@@ -115,6 +120,8 @@ pub(super) struct Means<'a> {
     pub(super) probe: bool,
     /// Use one wherever one might be of use: for tests.
     pub(super) always_spool: bool,
+    /// What is made of the array, where that is a share of it.
+    pub(super) part: Option<PartOf>,
     /// What else takes memory while the array is made.
     pub(super) besides_bytes: u64,
 }
@@ -155,8 +162,14 @@ impl ArrayPlan {
                 [first, second].into_iter().find(enough).unwrap_or(last)
             }
         };
+        if cut.tiling.n_tiles() > ENDLESS_TILES {
+            return Err(CopyError::Endless { array: array.path().to_owned(), n: cut.tiling.n_tiles() });
+        }
+        let part = means.part.unwrap_or_else(|| PartOf::all(array));
+        let part_of =
+            |whole: u64| (u128::from(whole) * u128::from(part.bytes) / u128::from(array.array_bytes().max(1))) as u64;
         let mut plan = ArrayPlan {
-            decoded_bytes: cut.decoded_bytes,
+            decoded_bytes: part_of(cut.decoded_bytes).max(part.leaf_bytes),
             units: cut.units,
             tiling: cut.tiling,
             spool: begun.cloned(),
@@ -168,13 +181,13 @@ impl ArrayPlan {
         if let Some(temp) = means.temp
             && begun.is_none()
             && !plan.tiling.is_on_source_borders()
-            && plan.repeats(array, means)
+            && plan.repeats(part, part_of(plan.tiling.n_tiles()), means)
         {
             // Every leaf is decoded once now, so tiles need not be large.
             let max_tile_bytes = means.max_tile_bytes.unwrap_or(u64::MAX).min(allowed(TILES_AT_ONCE + 1));
             let cut = Cut::new(array, max_tile_bytes, block_elems, left_bytes, true)?;
             let tiles_per_bundle = tiles_per_bundle(cut.tiling.n_tiles(), max_tile_bytes, means);
-            if plan.spool_pays(array, temp, means, tiles_per_bundle > 0) {
+            if plan.spool_pays(part, temp, means, tiles_per_bundle > 0) {
                 (plan.units, plan.tiling) = (cut.units, cut.tiling);
                 plan.tile_memory_bytes = left_bytes;
                 plan.spool = Some(Spool {
@@ -188,7 +201,7 @@ impl ArrayPlan {
             }
         }
         if plan.spool.is_some() {
-            plan.decoded_bytes = array.leaf_bytes();
+            plan.decoded_bytes = part.leaf_bytes;
         }
         Ok(plan)
     }
@@ -202,30 +215,30 @@ impl ArrayPlan {
         }
     }
 
-    /// Whether so much is decoded more than once that a temporary file might pay.
-    fn repeats(&self, array: &ArrayCopy, means: Means<'_>) -> bool {
-        let once = array.leaf_bytes();
+    /// Whether so much is decoded more than once that a temporary file might pay; for `n_tiles`.
+    fn repeats(&self, part: PartOf, n_tiles: u64, means: Means<'_>) -> bool {
+        let once = part.leaf_bytes;
         let repeated = self.decoded_bytes.saturating_sub(once);
         // A leaf must fit into scratch whole, and the tiles' places in a table. An eighth more, as where tiles share what
         // lies on their borders, is not worth the room.
         let is_much = repeated >= once / 8 || means.always_spool;
-        repeated > 0 && is_much && self.tiling.n_tiles() <= MOST_TILES
+        repeated > 0 && is_much && n_tiles <= MOST_TILES
     }
 
-    /// Whether to write all of the array to disk and read it back takes less time than the decodings that it saves.
-    fn spool_pays(&self, array: &ArrayCopy, temp: &Path, means: Means<'_>, in_bundles: bool) -> bool {
+    /// Whether to write all of `part` to disk and read it back takes less time than the decodings that it saves.
+    fn spool_pays(&self, part: PartOf, temp: &Path, means: Means<'_>, in_bundles: bool) -> bool {
         if means.always_spool {
             return true;
         }
-        let disk_bytes_per_s = match array.array_bytes() {
+        let disk_bytes_per_s = match part.bytes {
             ..PROBED_BYTES => USUAL_DISK_BYTES_PER_S,
             _ if !means.probe => USUAL_DISK_BYTES_PER_S,
             _ => spool::disk_bytes_per_s(temp).unwrap_or(USUAL_DISK_BYTES_PER_S),
         };
-        let repeated = self.decoded_bytes.saturating_sub(array.leaf_bytes());
+        let repeated = self.decoded_bytes.saturating_sub(part.leaf_bytes);
         let decoding = repeated as f64 / (DECODED_BYTES_PER_S * means.threads as f64);
         let transfers = if in_bundles { 4.0 } else { 2.0 };
-        decoding > transfers * array.array_bytes() as f64 / disk_bytes_per_s
+        decoding > transfers * part.bytes as f64 / disk_bytes_per_s
     }
 }
 
@@ -235,7 +248,8 @@ fn tiles_per_bundle(n_tiles: u64, max_tile_bytes: u64, means: Means<'_>) -> u64 
     // Tests make all of it small alike.
     let run_bytes = means.max_tile_bytes.map_or(RUN_BYTES, |most| RUN_BYTES.min(most / 8));
     let runs_of_band = (max_tile_bytes / run_bytes.max(1)).max(2);
-    if n_tiles <= runs_of_band {
+    // Those of a share are no boxes.
+    if n_tiles <= runs_of_band || means.part.is_some() {
         0
     } else {
         // A bundle is filled and taken apart with runs of that length; of very many tiles, with runs as short.
@@ -243,25 +257,35 @@ fn tiles_per_bundle(n_tiles: u64, max_tile_bytes: u64, means: Means<'_>) -> u64 
     }
 }
 
-/// What comes out of the codecs while all tiles are built, judged by the tile in the middle; saturates.
+/// What comes out of the codecs while all tiles are built, judged by some of them; saturates.
 fn decoded_bytes(array: &ArrayCopy, tiling: &Tiling, block_elems: Option<u64>) -> u64 {
     if tiling.is_on_source_borders() {
         return array.leaf_bytes();
     }
     let leaf_elems = tiling.order().n_elems();
-    let middle = (0..tiling.n_tiles().min(1000))
-        .map(|nth| tiling.share(TileId((tiling.n_tiles() / 2 + nth) % tiling.n_tiles().max(1))))
-        .find(|share| !share.coverage.is_empty());
-    let Some(share) = middle else { return 0 };
-    let (_, boxes) = tiling.boxes(&share, &share.leaves.start);
-    let (start, end) = if boxes.is_empty() { (0, 1) } else { tiling.hull(&boxes) };
-    let elems = match (block_elems, &array.source().encoding) {
-        (Some(block), _) => (end.div_ceil(block) - start / block) * block,
-        // Streams end with the last row that is wanted.
-        _ if array.reader.is_streamed() => end,
-        _ => leaf_elems,
+    let elems = |nth: u64| -> Option<u64> {
+        // Anywhere: tiles in even steps would take the same part of each leaf.
+        let at = u128::from(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(tiling.n_tiles());
+        let share = tiling.share(TileId((at >> 64) as u64));
+        if share.coverage.is_empty() {
+            return None;
+        }
+        let (_, boxes) = tiling.boxes(&share, &share.leaves.start);
+        let (start, end) = if boxes.is_empty() { return None } else { tiling.hull(&boxes) };
+        let elems = match block_elems {
+            Some(block) => (end.div_ceil(block) - start / block) * block,
+            // Streams end with the last row that is wanted.
+            None if array.reader.is_streamed() => end,
+            None => leaf_elems,
+        };
+        Some(elems.min(leaf_elems))
     };
-    let per_visit = elems.min(leaf_elems).saturating_mul(array.item_bytes());
+    if tiling.n_tiles() == 0 {
+        return 0;
+    }
+    let sample: Vec<u64> = (0..SAMPLED_TILES).filter_map(elems).collect();
+    let mean = sample.iter().map(|elems| u128::from(*elems)).sum::<u128>() / (sample.len() as u128).max(1);
+    let per_visit = (mean as u64).saturating_mul(array.item_bytes());
     tiling.leaf_visits().saturating_mul(per_visit).max(array.leaf_bytes())
 }
 

@@ -9,6 +9,7 @@ use super::engine;
 use super::journal::{self, Commit, Header, Journal};
 use super::known::{self, PassedNotes};
 use super::making::{Making, Wanted};
+use super::partition::Part;
 use super::passed::{self, Passage, Passing};
 use super::progress::Progress;
 use super::record;
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Writes the copy of the store at `options.source`, which `hierarchy` and `projection` describe.
 ///
@@ -75,20 +76,18 @@ pub fn copy(
         progress,
         arrays: &arrays,
         commits: Commits::new(folders(&site, options, &earlier), None),
-        journal: Mutex::new(journal),
+        journals: vec![site.journal()],
         site: &site,
         is_resumed,
         earlier: &earlier,
+        part: None,
     };
-    let failures = run.all()?;
+    let failures = run.all(&Mutex::new(journal))?;
     let is_changed = |error: &&Arc<SourceError>| matches!(***error, SourceError::Changed { .. });
     if let Some(changed) = failures.iter().find(is_changed).filter(|_| options.lives) {
         return Err(CopyError::source(Arc::clone(changed)));
     }
-    if failures.is_empty() {
-        run.write_records()?;
-    }
-    let comparison = if options.verify && failures.is_empty() { Some(run.verify(counters)?) } else { None };
+    let comparison = if failures.is_empty() { run.seal(counters)? } else { None };
     sync_file_system(&site.store())?;
     site.clear_temps()?;
     site::remove(&site.temp(options.temp.as_deref()))?;
@@ -105,7 +104,7 @@ pub fn copy(
 }
 
 /// What is on the file systems that are written to.
-fn folders(site: &Site, options: &Options, earlier: &Earlier) -> Vec<PathBuf> {
+pub(super) fn folders(site: &Site, options: &Options, earlier: &Earlier) -> Vec<PathBuf> {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
     // Temporary files stay where they were begun.
     let begun = earlier.spools.values().filter_map(|spool| spool.path.parent().map(Path::to_owned));
@@ -129,29 +128,61 @@ pub(super) fn texts(hierarchy: &Hierarchy) -> BTreeMap<String, String> {
     hierarchy.nodes.iter().map(|(path, docs)| (path.clone(), text(docs))).collect()
 }
 
-struct Run<'a> {
-    hierarchy: &'a Hierarchy,
-    projection: &'a Projection,
-    options: &'a Options,
-    progress: &'a Progress,
-    arrays: &'a [ArrayCopy],
-    commits: Commits,
-    journal: Mutex<Journal>,
-    site: &'a Site,
-    is_resumed: bool,
-    earlier: &'a Earlier,
+/// What a run takes: of a copy, of a share of one, or the one that finishes shares.
+pub(super) struct Run<'a> {
+    pub(super) hierarchy: &'a Hierarchy,
+    pub(super) projection: &'a Projection,
+    pub(super) options: &'a Options,
+    pub(super) progress: &'a Progress,
+    pub(super) arrays: &'a [ArrayCopy],
+    pub(super) commits: Commits,
+    /// Those in which it stands what was copied.
+    pub(super) journals: Vec<PathBuf>,
+    pub(super) site: &'a Site,
+    /// An earlier run may have left files that no commit names.
+    pub(super) is_resumed: bool,
+    pub(super) earlier: &'a Earlier,
+    /// The share that is made, where it is not everything.
+    pub(super) part: Option<&'a Part>,
 }
 
 impl Run<'_> {
     /// Everything up to the complete, but not yet published, store. Returns what could not be read.
-    fn all(&self) -> Result<Vec<Arc<SourceError>>, CopyError> {
+    fn all(&self, journal: &Mutex<Journal>) -> Result<Vec<Arc<SourceError>>, CopyError> {
         let pool = engine::pool(self.options.threads)?;
-        let failures = self.commits.during(&self.journal, self.arrays, self.progress, || self.data(&pool))?;
+        let failures = self.commits.during(journal, self.arrays, self.progress, || self.data(&pool))?;
         if !self.options.lives {
             self.check_unchanged(&pool)?;
         }
         self.documents()?;
         Ok(failures)
+    }
+
+    /// All of a share, and the word for it in its journal.
+    pub(super) fn share(&self, journal: Journal) -> Result<(), CopyError> {
+        let pool = engine::pool(self.options.threads)?;
+        let journal = Mutex::new(journal);
+        self.commits.during(&journal, self.arrays, self.progress, || self.data(&pool))?;
+        self.check_unchanged(&pool)?;
+        self.site.clear_temps()?;
+        site::remove(&self.site.temp(self.options.temp.as_deref()))?;
+        let mut journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
+        journal.append(&Commit { is_last: true, ..Commit::default() })
+    }
+
+    /// What all shares together lack of a store that is complete.
+    pub(super) fn rest(&self, counters: &Arc<Counters>) -> Result<Option<Comparison>, CopyError> {
+        self.check_unchanged(&engine::pool(self.options.threads)?)?;
+        self.documents()?;
+        let comparison = self.seal(counters)?;
+        sync_file_system(&self.site.store())?;
+        Ok(comparison)
+    }
+
+    /// Writes down of what the complete store is a copy, and compares it where that is asked for.
+    fn seal(&self, counters: &Arc<Counters>) -> Result<Option<Comparison>, CopyError> {
+        self.write_records()?;
+        if self.options.verify { self.verify(counters).map(Some) } else { Ok(None) }
     }
 
     fn passing(&self) -> Passing<'_> {
@@ -163,7 +194,8 @@ impl Run<'_> {
         let done: HashSet<String> = self.earlier.passed.iter().map(|(key, _)| key.clone()).collect();
         let (store, temp) = (&self.site.store(), &self.site.temp(self.options.temp.as_deref()));
         let (commits, progress) = (&self.commits, self.progress);
-        let passage = Passage { passing: self.passing(), store, done: &done, commits, progress };
+        let share = self.part.map(Part::share);
+        let passage = Passage { passing: self.passing(), store, done: &done, share, commits, progress };
         pool.install(|| passage.run())?;
         let Options { keep_going, .. } = *self.options;
         let is_resumed = self.is_resumed;
@@ -171,11 +203,16 @@ impl Run<'_> {
         let nothing = Done::default();
         let mut failures = Vec::new();
         for (at, array) in (0..).zip(self.arrays) {
+            let only = self.part.and_then(|part| part.files(at as usize));
+            if only.as_ref().is_some_and(|only| only.len() == 0) {
+                continue;
+            }
             failures.extend(making.array(Wanted {
                 at,
                 array,
                 done: self.earlier.files.get(&at).unwrap_or(&nothing),
-                only: None,
+                only: only.as_ref(),
+                part: only.as_ref().zip(self.part).map(|(_, part)| part.of(at as usize, array)),
                 standing: None,
                 begun:
                     self.earlier.spools.get(&at).map(|spool| (spool, self.earlier.bands.get(&at).unwrap_or(&nothing))),
@@ -206,7 +243,7 @@ impl Run<'_> {
             files.for_each(|(key, stamp)| notes.file(key, passed::lasting_stamp(&self.options.source, key, *stamp)));
             None
         };
-        journal::search(&self.site.journal(), each)?;
+        self.search(each)?;
         for path in array_paths.iter().chain(group_paths) {
             let is_cut = arrays.iter().any(|array| array.source.path == *path);
             notes.node(path, if is_cut { Came::Cut } else { Came::Passed });
@@ -221,7 +258,7 @@ impl Run<'_> {
             return Err(changed);
         }
         let of_commit = |commit: Commit| passed::first_changed(&self.options.source, &commit.passed);
-        if let Some(changed) = journal::search(&self.site.journal(), of_commit)? {
+        if let Some(changed) = self.search(of_commit)? {
             return Err(changed);
         }
         let now = hierarchy::read(&self.options.source).map(|now| texts(&now)).unwrap_or_default();
@@ -231,6 +268,16 @@ impl Run<'_> {
             None if now.len() != then.len() => Err(CopyError::changed("the hierarchy of the source")),
             None => Ok(()),
         }
+    }
+
+    /// Goes through all commits, one at a time, until `visit` has something to say.
+    fn search<T>(&self, mut visit: impl FnMut(Commit) -> Option<T>) -> Result<Option<T>, CopyError> {
+        for journal in &self.journals {
+            if let Some(found) = journal::search(journal, &mut visit)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Compares the complete store with the source.

@@ -26,7 +26,18 @@ pub(super) struct Site {
     target: PathBuf,
     /// The folder of the unfinished copy.
     pub(super) partial: PathBuf,
-    _lock: File,
+    /// The folder of one share of it, where it is made in shares.
+    share: Option<PathBuf>,
+    _locks: Vec<File>,
+}
+
+/// Who else may be at a place at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Nobody.
+    Alone,
+    /// Others that share it.
+    Shared,
 }
 
 /// What was found at a place.
@@ -48,14 +59,7 @@ pub(super) struct Permission {
 impl Site {
     /// Takes the place of `target`; the source lies at `source` (canonical).
     pub(super) fn claim(source: &Path, target: &Path, permission: Permission) -> Result<Claimed, CopyError> {
-        let (parent, name) = resolve(target)?;
-        let target = parent.join(&name);
-        check_apart(source, &target.canonicalize().unwrap_or_else(|_| target.clone()))?;
-        let partial = partial_of(&target);
-        if !partial.exists() {
-            check_target(&target, permission.overwrite)?;
-        }
-        let site = Site { target, _lock: lock(&partial)?, partial };
+        let site = Self::hold(source, target, permission, Hold::Alone)?;
         if site.is_published() {
             // A run was ended while it cleared away what it had replaced.
             if permission.resume {
@@ -65,10 +69,13 @@ impl Site {
             site.clear()?;
         }
         if let Err(error) = check_target(&site.target, permission.overwrite) {
-            if !site.journal().exists() {
+            if !site.journal().exists() && !site.plan().exists() {
                 site.abandon();
             }
             return Err(error);
+        }
+        if site.plan().exists() && (permission.resume || !permission.overwrite) {
+            return Err(CopyError::InShares(site.partial));
         }
         let begun = site.journal().exists();
         if begun && !permission.resume && !permission.overwrite {
@@ -81,15 +88,44 @@ impl Site {
         Ok(Claimed::Site(site, resume))
     }
 
+    fn hold(source: &Path, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
+        let (parent, name) = resolve(target)?;
+        let target = parent.join(&name);
+        check_apart(source, &target.canonicalize().unwrap_or_else(|_| target.clone()))?;
+        let partial = partial_of(&target);
+        if !partial.exists() {
+            check_target(&target, permission.overwrite)?;
+        }
+        Ok(Site { target, _locks: vec![lock(&partial, hold)?], partial, share: None })
+    }
+
+    /// Takes the place of `target` for a copy in shares, as it is found there.
+    pub(super) fn open(source: &Path, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
+        let site = Self::hold(source, target, permission, hold)?;
+        if !site.is_published() {
+            check_target(&site.target, permission.overwrite)?;
+        }
+        Ok(site)
+    }
+
+    /// The same place, and in it that of one share, whose folder is `share`.
+    pub(super) fn for_share(mut self, share: PathBuf) -> Result<Site, CopyError> {
+        self._locks.push(lock(&share, Hold::Alone)?);
+        Ok(Site { share: Some(share), ..self })
+    }
+
     /// Takes the place of the copy at `target`, which is to be brought up to date from the source at `source` (canonical).
     pub(super) fn claim_copy(source: &Path, target: &Path) -> Result<Site, CopyError> {
         let target = target.canonicalize().map_err(|error| CopyError::io(target, "open it", error))?;
         check_apart(source, &target)?;
         check_target(&target, true)?;
         let partial = partial_of(&target);
-        let site = Site { target, _lock: lock(&partial)?, partial };
+        let site = Site { target, _locks: vec![lock(&partial, Hold::Alone)?], partial, share: None };
         if site.journal().exists() && !site.is_published() {
             return Err(CopyError::Unfinished(site.partial));
+        }
+        if site.plan().exists() && !site.is_published() {
+            return Err(CopyError::InShares(site.partial));
         }
         if !site.update_journal().exists() {
             site.clear()?;
@@ -108,7 +144,17 @@ impl Site {
     }
 
     pub(super) fn journal(&self) -> PathBuf {
-        self.partial.join("journal")
+        self.ours().join("journal")
+    }
+
+    /// Of what all shares of a copy are.
+    pub(super) fn plan(&self) -> PathBuf {
+        self.partial.join("plan")
+    }
+
+    /// The folders of shares, by their numbers.
+    pub(super) fn shares(&self) -> PathBuf {
+        self.partial.join("shares")
     }
 
     /// What of a copy that is being brought up to date is on disk for good.
@@ -121,34 +167,36 @@ impl Site {
         self.partial.join("gone")
     }
 
-    /// For temporary files: a folder of this copy's own, in `elsewhere` if the user names that.
-    pub(super) fn temp(&self, elsewhere: Option<&Path>) -> PathBuf {
-        let Some(elsewhere) = elsewhere else { return self.partial.join("temp") };
-        let mut hasher = DefaultHasher::new();
-        self.partial.hash(&mut hasher);
-        elsewhere.join(format!("rechunkfs-{:016x}", hasher.finish()))
+    /// The folder of what is made here: the unfinished copy's, or the share's.
+    fn ours(&self) -> &Path {
+        self.share.as_ref().unwrap_or(&self.partial)
     }
 
-    /// Removes the temporary files of this copy, wherever the runs that its journals tell of have put them.
+    /// For temporary files: a folder of this copy's own, in `elsewhere` if the user names that.
+    pub(super) fn temp(&self, elsewhere: Option<&Path>) -> PathBuf {
+        temp_of(self.ours(), elsewhere)
+    }
+
+    /// Removes the temporary files of this share, or of this copy with all its shares, wherever the runs that the journals
+    /// tell of have put them.
     pub(super) fn clear_temps(&self) -> Result<(), CopyError> {
-        let mut begun = BTreeSet::new();
-        for journal in [self.journal(), self.update_journal()].into_iter().filter(|journal| journal.exists()) {
-            journal::search(&journal, |commit| -> Option<()> {
-                let spools = commit.arrays.into_values().filter_map(|array| array.spool);
-                begun.extend(spools.filter_map(|spool| spool.path.parent().map(Path::to_owned)));
-                None
-            })?;
+        clear_temps_of(self.ours(), &[self.journal(), self.update_journal()])?;
+        if self.share.is_some() || !self.shares().exists() {
+            return Ok(());
         }
-        // A folder that does not bear this copy's name is another's.
-        let is_ours = |folder: &PathBuf| *folder == self.temp(None) || *folder == self.temp(folder.parent());
-        begun.iter().filter(|folder| is_ours(folder)).try_for_each(|folder| remove(folder))
+        let failed = |error| CopyError::io(&self.shares(), "read it", error);
+        for share in fs::read_dir(self.shares()).map_err(failed)? {
+            let share = share.map_err(failed)?.path();
+            clear_temps_of(&share, &[share.join("journal")])?;
+        }
+        Ok(())
     }
 
     /// Removes all but the lock: the journal first, so that what is left never looks resumable.
-    fn clear(&self) -> Result<(), CopyError> {
+    pub(super) fn clear(&self) -> Result<(), CopyError> {
         self.clear_temps()?;
         let rest = [self.store(), self.temp(None), self.partial.join("replaced"), self.gone(), self.mark()];
-        for path in [self.journal(), self.update_journal()].iter().chain(&rest) {
+        for path in [self.plan(), self.journal(), self.update_journal(), self.shares()].iter().chain(&rest) {
             remove(path)?;
         }
         let store = self.store();
@@ -162,7 +210,7 @@ impl Site {
     }
 
     /// Whether the copy that was made here is in its place already.
-    fn is_published(&self) -> bool {
+    pub(super) fn is_published(&self) -> bool {
         let marked = fs::read_to_string(self.mark()).ok().and_then(|text| text.trim().parse::<u64>().ok());
         let at_target = fs::symlink_metadata(&self.target).ok().map(|metadata| metadata.ino());
         marked.is_some() && marked == at_target
@@ -183,7 +231,8 @@ impl Site {
     /// Removes what the copy leaves, once it is in its place: what it has replaced, too.
     pub(super) fn clear_away(self) -> Result<(), CopyError> {
         // The mark goes last: until then nothing here is taken for an unfinished copy.
-        for path in [self.journal(), self.store(), self.partial.join("replaced"), self.temp(None)] {
+        let begun = [self.plan(), self.journal(), self.shares()];
+        for path in begun.into_iter().chain([self.store(), self.partial.join("replaced"), self.temp(None)]) {
             remove(&path)?;
         }
         remove(&self.partial)
@@ -194,6 +243,29 @@ impl Site {
         // What cannot be removed now, the next run removes.
         drop(remove(&self.partial));
     }
+}
+
+/// Where temporary files go of what is made in the folder `ours`.
+fn temp_of(ours: &Path, elsewhere: Option<&Path>) -> PathBuf {
+    let Some(elsewhere) = elsewhere else { return ours.join("temp") };
+    let mut hasher = DefaultHasher::new();
+    ours.hash(&mut hasher);
+    elsewhere.join(format!("rechunkfs-{:016x}", hasher.finish()))
+}
+
+/// Removes the temporary files, of what is made in the folder `ours`, that `journals` tell of.
+fn clear_temps_of(ours: &Path, journals: &[PathBuf]) -> Result<(), CopyError> {
+    let mut begun = BTreeSet::new();
+    for journal in journals.iter().filter(|journal| journal.exists()) {
+        journal::search(journal, |commit| -> Option<()> {
+            let spools = commit.arrays.into_values().filter_map(|array| array.spool);
+            begun.extend(spools.filter_map(|spool| spool.path.parent().map(Path::to_owned)));
+            None
+        })?;
+    }
+    // A folder that does not bear this copy's name is another's.
+    let is_ours = |folder: &PathBuf| *folder == temp_of(ours, None) || *folder == temp_of(ours, folder.parent());
+    begun.iter().filter(|folder| is_ours(folder)).try_for_each(|folder| remove(folder))
 }
 
 /// Puts the folder `from` in the place of `to`, in one step where the file system can. What was there is at `from` then, or
@@ -254,8 +326,12 @@ fn check_target(target: &Path, overwrite: bool) -> Result<(), CopyError> {
     }
 }
 
-/// Creates the folder of an unfinished copy and locks it.
-fn lock(partial: &Path) -> Result<File, CopyError> {
+/// Creates the folder of an unfinished copy, or of a share, and locks it.
+fn lock(partial: &Path, hold: Hold) -> Result<File, CopyError> {
+    let operation = match hold {
+        Hold::Alone => FlockOperation::NonBlockingLockExclusive,
+        Hold::Shared => FlockOperation::NonBlockingLockShared,
+    };
     loop {
         match disk::make_folder(partial) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -269,7 +345,7 @@ fn lock(partial: &Path) -> Result<File, CopyError> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             opened => opened.map_err(|error| CopyError::io(&path, "open it", error))?,
         };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(&file, operation) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(CopyError::Busy(partial.to_owned())),
             Err(error) => return Err(CopyError::io(&path, "lock it", error)),
@@ -300,91 +376,4 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), CopyError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    fn claim(folder: &Path, overwrite: bool, resume: bool) -> Result<(Site, bool), CopyError> {
-        match Site::claim(&folder.join("source"), &folder.join("target"), Permission { overwrite, resume })? {
-            Claimed::Site(site, resume) => Ok((site, resume)),
-            Claimed::Complete => panic!("it is complete"),
-        }
-    }
-
-    fn file(path: &Path, text: &str) {
-        fs::create_dir_all(path.parent().expect("a folder")).expect("created");
-        fs::write(path, text).expect("written");
-    }
-
-    #[test]
-    fn what_a_copy_has_replaced_is_never_put_back() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folder = folder.path();
-        let document = folder.join("target/zarr.json");
-        file(&document, "old");
-        assert!(matches!(claim(folder, false, false), Err(CopyError::TargetExists(_))));
-        let (site, resume) = claim(folder, true, true).expect("claimed");
-        assert!(!resume);
-        file(&site.store().join("zarr.json"), "new");
-        file(&site.journal(), "whatever");
-        site.publish().expect("published");
-        assert_eq!(fs::read_to_string(&document).expect("there"), "new");
-        // Killed here: the journal is there, and beside it the old store.
-        drop(site);
-        let partial = partial_of(&folder.join("target"));
-        assert_eq!(fs::read_to_string(partial.join("store/zarr.json")).expect("there"), "old");
-        assert!(matches!(claim(folder, false, false), Err(CopyError::TargetExists(_))));
-        assert_eq!(fs::read_to_string(&document).expect("there"), "new");
-        let (site, _) = claim(folder, true, false).expect("claimed");
-        file(&site.store().join("zarr.json"), "newer");
-        file(&site.journal(), "whatever");
-        site.publish().expect("published");
-        drop(site);
-        let permission = Permission { overwrite: true, resume: true };
-        let again = Site::claim(&folder.join("source"), &folder.join("target"), permission).expect("claimed");
-        assert!(matches!(again, Claimed::Complete));
-        assert_eq!(fs::read_to_string(&document).expect("there"), "newer");
-        assert_eq!(fs::read_dir(folder).expect("a folder").count(), 1);
-    }
-
-    #[test]
-    fn an_unfinished_copy_is_taken_up_or_cleared_only_as_asked() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folder = folder.path();
-        let (site, _) = claim(folder, false, false).expect("claimed");
-        assert!(matches!(claim(folder, true, true), Err(CopyError::Busy(_))));
-        file(&site.journal(), "whatever");
-        file(&site.store().join("a/0"), "chunk");
-        drop(site);
-        assert!(matches!(claim(folder, false, false), Err(CopyError::Unfinished(_))));
-        let (site, resume) = claim(folder, true, true).expect("claimed");
-        assert!(resume && site.store().join("a/0").exists());
-        drop(site);
-        let (site, resume) = claim(folder, true, false).expect("claimed");
-        assert!(!resume && !site.store().join("a/0").exists());
-    }
-
-    #[test]
-    fn temporary_files_of_an_earlier_run_go_wherever_they_are_and_those_of_others_stay() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folder = folder.path();
-        let (site, _) = claim(folder, false, false).expect("claimed");
-        let (ours, others) = (site.temp(Some(&folder.join("elsewhere"))), folder.join("elsewhere/of-another"));
-        let header = journal::Header::new(&folder.join("source"), BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut journal = journal::Journal::create(&site.journal(), &header).expect("created");
-        for path in [ours.join("array-0"), others.join("array-0")] {
-            file(&path, "decoded");
-            let (max_tile_bytes, leaves_per_band, tiles_per_bundle) = (1, 1, 0);
-            let spool =
-                journal::Spool { max_tile_bytes, leaves_per_band, tiles_per_bundle, path, inode: 0, len_bytes: 0 };
-            let array = journal::ArrayCommit { spool: Some(spool), ..journal::ArrayCommit::default() };
-            let commit = journal::Commit { arrays: [(0, array)].into(), passed: Vec::new() };
-            journal.append(&commit).expect("appended");
-        }
-        drop(site);
-        let (_, resume) = claim(folder, false, true).expect("claimed");
-        assert!(resume && ours.exists());
-        claim(folder, true, false).expect("claimed");
-        assert!(!ours.exists() && others.join("array-0").exists());
-    }
-}
+mod tests;

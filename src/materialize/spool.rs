@@ -16,9 +16,10 @@ use super::commits::Commits;
 use super::disk::{self, Out};
 use super::done::Done;
 use super::journal::Spool;
+use super::partition::PartOf;
 use super::plan::{ArrayPlan, TILES_AT_ONCE};
 use super::progress::Progress;
-use crate::geometry::{LeafShare, Region, Tiling, unravel};
+use crate::geometry::{LeafShare, Region, TileId, Tiling, unravel};
 use crate::source::{SourceError, Workspace};
 use crate::synthesis::{CopyAxis, Lay, Leaves, Slots, copy_strided};
 use places::{Places, lay_of, runs};
@@ -61,9 +62,15 @@ pub(super) struct Filling<'a> {
 }
 
 impl<'a> SpoolFile<'a> {
-    /// Opens the file as an earlier run left it, or a new one, with its room on disk reserved.
-    pub(super) fn open(array: &'a ArrayCopy, plan: &'a ArrayPlan, spool: Spool) -> Result<Self, CopyError> {
-        let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes());
+    /// Opens the file as an earlier run left it, or a new one, with its room on disk reserved; room for `only` these tiles, in
+    /// order, where they are given.
+    pub(super) fn open(
+        array: &'a ArrayCopy,
+        plan: &'a ArrayPlan,
+        spool: Spool,
+        only: Option<Vec<TileId>>,
+    ) -> Result<Self, CopyError> {
+        let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes(), only);
         let path = spool.path.clone();
         let file = if plan.is_spool_begun {
             disk::open(&path).map_err(|error| CopyError::io(&path, "open it", error))?
@@ -172,17 +179,18 @@ impl<'a> SpoolFile<'a> {
         work: Filling<'_>,
     ) -> Result<Option<u64>, CopyError> {
         let Filling { progress, pool, .. } = work;
-        let mut present = Vec::new();
-        for leaf in leaves {
-            if self.array.stamp_of(&self.array.reader.file_of(&leaf))?.is_present() {
-                present.push(leaf);
-            }
-        }
-        let shares_of = |(nth, leaf): (usize, &Vec<u64>)| match bundle {
+        let shares_of = |nth: usize, leaf: &[u64]| match bundle {
             Some(bundle) => self.places.of_leaf_in(nth, &self.cell(leaf), bundle),
             None => self.places.of_leaf(nth, &self.cell(leaf)),
         };
-        let mut shares: Vec<_> = present.iter().enumerate().flat_map(shares_of).collect();
+        let (mut present, mut shares) = (Vec::new(), Vec::new());
+        for leaf in leaves {
+            let of_leaf = shares_of(present.len(), &leaf);
+            if !of_leaf.is_empty() && self.array.stamp_of(&self.array.reader.file_of(&leaf))?.is_present() {
+                shares.extend(of_leaf);
+                present.push(leaf);
+            }
+        }
         // In the order of the file, so that what lies together there lies together here.
         shares.sort_by_key(|share| share.offset);
         let total: usize = shares.iter().map(|share| share.len).sum();
@@ -332,11 +340,16 @@ impl Leaves for SpoolFile<'_> {
     }
 }
 
-/// Bytes of the temporary files that `plan` makes.
-pub(super) fn temp_bytes(array: &ArrayCopy, plan: &ArrayPlan) -> u64 {
-    let Some(spool) = &plan.spool else { return 0 };
-    let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes());
-    places.all_bytes() + places.bundles.map_or(0, |_| places.most_bytes())
+/// Bytes of the temporary files that `plan` makes, for `part` of the array if not for all of it.
+pub(super) fn temp_bytes(array: &ArrayCopy, plan: &ArrayPlan, part: Option<PartOf>) -> u64 {
+    match (&plan.spool, part) {
+        (None, _) => 0,
+        (Some(_), Some(part)) => part.bytes,
+        (Some(spool), None) => {
+            let places = Places::new(plan, spool.tiles_per_bundle, array.item_bytes(), None);
+            places.all_bytes() + places.bundles.map_or(0, |_| places.most_bytes())
+        }
+    }
 }
 
 /// A new file of `len` bytes, its room on disk reserved.

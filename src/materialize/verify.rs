@@ -246,6 +246,7 @@ impl Run<'_> {
             temp: None,
             probe: false,
             always_spool: false,
+            part: None,
             besides_bytes: 0,
         }
     }

@@ -5,9 +5,10 @@ use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 
-/// A digest of (device, inode, size, mtime, ctime), of (ETag, size) of an object, or [`Stamp::ABSENT`].
+/// A digest of (inode, size, mtime, ctime), of (ETag, size) of an object, or [`Stamp::ABSENT`].
 ///
-/// Eight bytes, because one is kept for every source chunk file visited.
+/// Not of the device, whose number is another one on each machine that mounts a network file system: shares of a copy that
+/// are made on several of them must agree. Eight bytes, because one is kept for every source chunk file visited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp(u64);
 
@@ -18,13 +19,13 @@ impl Stamp {
     /// The stamp of an existing file. Never [`Stamp::ABSENT`].
     pub fn of(file: &Metadata) -> Self {
         let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
-        Self::digest([file.dev(), file.ino(), file.size()], times)
+        Self::digest([file.ino(), file.size()], times)
     }
 
     /// The same of what the system says of it.
     pub(super) fn of_stat(file: &Stat) -> Self {
         let times = [file.st_mtime, file.st_mtime_nsec as i64, file.st_ctime, file.st_ctime_nsec as i64];
-        Self::digest([file.st_dev, file.st_ino, file.st_size.cast_unsigned()], times)
+        Self::digest([file.st_ino, file.st_size.cast_unsigned()], times)
     }
 
     /// The stamp of an object: of its ETag, or of the time at which it was put where it has none.
@@ -37,10 +38,10 @@ impl Stamp {
         Stamp(hasher.finish() | 2)
     }
 
-    fn digest(file: [u64; 3], times: [i64; 4]) -> Self {
+    fn digest(file: [u64; 2], times: [i64; 4]) -> Self {
         // The keys of `DefaultHasher::new` are fixed, so that a stamp means the same in every process.
         let mut hasher = DefaultHasher::new();
-        (file[0], file[1], file[2]).hash(&mut hasher);
+        (file[0], file[1]).hash(&mut hasher);
         (times[0], times[1], times[2], times[3]).hash(&mut hasher);
         Stamp(hasher.finish() | 2)
     }

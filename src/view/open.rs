@@ -182,7 +182,7 @@ impl Memory {
         let leaf_bytes = arrays.iter().map(|array| source::leaf_bytes(&array.source)).max().unwrap_or(0);
         let group_bytes = arrays.iter().map(Self::group_bytes).max().unwrap_or(0);
         let base_bytes = BASE_BYTES + if options.cache_dir.is_some() { DISK_BYTES } else { 0 };
-        let least = base_bytes + group_bytes + MIN_CACHE_BYTES;
+        let least = group_bytes.saturating_add(base_bytes + MIN_CACHE_BYTES);
         if options.memory_bytes < least {
             let mib = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
             return Err(ViewError::TooLittleMemory {

@@ -129,7 +129,7 @@ impl Copying {
         self.run_with(source, target, resume, 96 << 20, &Progress::default())
     }
 
-    fn options(&self, source: &Path, target: &Path, resume: bool, memory_bytes: u64) -> Options {
+    pub(crate) fn options(&self, source: &Path, target: &Path, resume: bool, memory_bytes: u64) -> Options {
         Options {
             source: source.to_owned(),
             target: target.to_owned(),
@@ -189,7 +189,7 @@ fn random_copies_take_one_pass_and_two_and_three() {
         let source = folder.path().canonicalize().expect("there");
         copying.case.model.write(&source);
         let options = copying.options(&source, &source.join("target"), false, 96 << 20);
-        let forecast = forecast(&copying.projection(), &options, false).expect("foretold");
+        let forecast = forecast(&copying.projection(), &options, None, false).expect("foretold");
         *counts.entry(forecast.arrays[0].passes).or_insert(0) += 1;
     }
     assert!(counts.len() == 3 && counts.iter().all(|(passes, n)| (1..=3).contains(passes) && *n >= 10), "{counts:?}");

@@ -1,5 +1,7 @@
 //! Names that nobody has given in good faith.
 
+mod documents;
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 

@@ -9,8 +9,11 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct Places<'a> {
     tiling: &'a Tiling,
+    /// Where there are some, all tiles have room.
     pub(super) bundles: Option<Bundles>,
-    /// Where each tile begins, bytes. Where there are bundles: in their file.
+    /// The only tiles that have room, in order; all of them where that is missing.
+    only: Option<Vec<TileId>>,
+    /// Where each of them begins, bytes. Where there are bundles: in their file.
     starts: Vec<u64>,
     item_bytes: u64,
 }
@@ -27,25 +30,28 @@ pub(super) struct Share {
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(plan: &'a ArrayPlan, tiles_per_bundle: u64, item_bytes: u64) -> Self {
+    /// Room for all tiles, or for `only` these, in order; bundles are of all.
+    pub(super) fn new(plan: &'a ArrayPlan, tiles_per_bundle: u64, item_bytes: u64, only: Option<Vec<TileId>>) -> Self {
         let tiling = &plan.tiling;
-        let mut starts = Vec::with_capacity(tiling.n_tiles() as usize + 1);
+        let n_tiles = only.as_ref().map_or(tiling.n_tiles(), |only| only.len() as u64);
+        let mut starts = Vec::with_capacity(n_tiles as usize + 1);
         let mut end = 0;
-        for tile in 0..tiling.n_tiles() {
+        for nth in 0..n_tiles {
+            let tile = only.as_ref().map_or(TileId(nth), |only| only[nth as usize]);
             starts.push(end);
-            end += tiling.share(TileId(tile)).coverage.n_elems() * item_bytes;
+            end += tiling.share(tile).coverage.n_elems() * item_bytes;
         }
         starts.push(end);
-        let bundles = (tiles_per_bundle > 0).then(|| Bundles::new(tiling, tiles_per_bundle));
-        Places { tiling, bundles, starts, item_bytes }
+        let bundles = (tiles_per_bundle > 0 && only.is_none()).then(|| Bundles::new(tiling, tiles_per_bundle));
+        Places { tiling, bundles, only, starts, item_bytes }
     }
 
-    /// Length of the file with all of the array.
+    /// Length of the file with all that has room.
     pub(super) fn all_bytes(&self) -> u64 {
         self.starts[self.starts.len() - 1]
     }
 
-    /// Bytes of tiles that follow each other.
+    /// Bytes of tiles that follow each other, of a bundle.
     pub(super) fn bytes_of(&self, tiles: &Range<u64>) -> u64 {
         self.starts[tiles.end as usize] - self.starts[tiles.start as usize]
     }
@@ -86,16 +92,27 @@ impl<'a> Places<'a> {
     /// What a tile takes of the leaf at `cell`, in the file from which it is made.
     pub(super) fn of_tile(&self, cell: &Region, tile: &LeafShare) -> Share {
         let base = self.bundles.map_or(0, |bundles| self.starts[bundles.tiles(bundles.of(tile.tile)).start as usize]);
-        self.share(0, cell, &tile.coverage, self.starts[tile.tile.0 as usize] - base)
+        // Nobody asks for a tile that has no room.
+        let start = self.start_of(tile.tile).unwrap_or(base);
+        self.share(0, cell, &tile.coverage, start - base)
     }
 
-    /// What the tiles of `within` take of the leaf at `cell`, in a file that begins at `base`.
+    /// What the tiles of `within` that have room take of the leaf at `cell`, in a file that begins at `base`.
     fn of_tiles(&self, nth: usize, cell: &Region, within: &Region, base: u64) -> Vec<Share> {
         let share = |tile: TileId| {
-            let region = self.tiling.share(tile).coverage;
-            self.share(nth, cell, &region, self.starts[tile.0 as usize] - base)
+            let start = self.start_of(tile)?;
+            Some(self.share(nth, cell, &self.tiling.share(tile).coverage, start - base))
         };
-        self.tiling.tiles_of(within).into_iter().map(share).collect()
+        self.tiling.tiles_of(within).into_iter().filter_map(share).collect()
+    }
+
+    /// Where a tile begins; `None` where it has no room.
+    fn start_of(&self, tile: TileId) -> Option<u64> {
+        let nth = match &self.only {
+            Some(only) => only.binary_search(&tile).ok()?,
+            None => tile.0 as usize,
+        };
+        Some(self.starts[nth])
     }
 
     /// What the box `region` takes of the leaf at `cell`, and where that lies if the box begins at `start`.

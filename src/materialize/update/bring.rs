@@ -234,6 +234,7 @@ impl<'a> Bring<'a> {
             array,
             done: if only.is_some() { &nothing } else { done },
             only: only.as_ref(),
+            part: None,
             standing: standing.as_ref(),
             begun: spool.map(|spool| (spool, self.earlier.bands.get(&at).unwrap_or(&nothing))),
         })?;

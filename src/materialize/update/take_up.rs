@@ -42,7 +42,7 @@ pub(super) fn take_up(
             .collect();
         for stamps in news.chunks(STAMPS) {
             let array = ArrayCommit { stamps: stamps.to_vec(), ..ArrayCommit::default() };
-            journal.append(&Commit { arrays: [(at, array)].into(), passed: Vec::new() })?;
+            journal.append(&Commit { arrays: [(at, array)].into(), ..Commit::default() })?;
         }
     }
     Ok(earlier)
