@@ -56,20 +56,21 @@ def materialize(
     `rechunkfs.materialize` raises. After a Ctrl-C shares that are under way come to their end on their workers.
     """
     _check_distributed()
-    partitions = partitions or max(1, SHARES_PER_THREAD * sum(client.nthreads().values()))
+    cluster: Any = client  # not all of its calls have types
+    partitions = partitions or max(1, SHARES_PER_THREAD * sum(cluster.nthreads().values()))
     words = arguments(
         source, target, layout(along, chunks, chunk_size, shards, array, exclude), codecs, memory, threads or 1, temp, overwrite=overwrite
     )  # fmt: skip
     numbers = [f"{number}/{partitions}" for number in range(1, partitions + 1)]
-    shares = client.map(_share, numbers, words=words, has_memory=memory is not None, key="rechunkfs-share", pure=False, retries=retries)
+    shares = cluster.map(_share, numbers, words=words, has_memory=memory is not None, key="rechunkfs-share", pure=False, retries=retries)
     try:
-        made: list[Copy] = client.gather(shares)
+        made: list[Copy] = cluster.gather(shares)
     finally:
         # Before they are put together, or with a lost worker some of them would be made again beside the whole.
-        client.cancel(shares)
+        cluster.cancel(shares)
     # Two copies at the same time are two tasks.
     key = f"rechunkfs-finish-{uuid.uuid4()}"
-    whole: Copy = client.submit(_finish, words, verify, key=key, pure=False, retries=retries).result()
+    whole: Copy = cluster.submit(_finish, words, verify, key=key, pure=False, retries=retries).result()
 
     def total(of: str) -> int:
         return sum(getattr(copy, of) or 0 for copy in [*made, whole])

@@ -37,6 +37,11 @@ pub(super) struct ArrayCopy {
 }
 
 impl ArrayCopy {
+    /// All arrays of a copy of the store at `root`.
+    pub(super) fn all(root: &Path, copied: Vec<CopiedArray>, counters: &Arc<Counters>) -> Result<Vec<Self>, CopyError> {
+        copied.into_iter().map(|copied| ArrayCopy::new(root, copied, Arc::clone(counters))).collect()
+    }
+
     /// Prepares `copied` of the store at `root`; reads nothing.
     pub(super) fn new(root: &Path, copied: CopiedArray, counters: Arc<Counters>) -> Result<Self, CopyError> {
         let source = &copied.array.source;

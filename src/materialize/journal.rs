@@ -192,6 +192,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    /// Opens the journal of a copy: that of a run which was stopped, with its commits, or a new one.
+    pub(super) fn open(path: &Path, header: &Header, is_resumed: bool) -> Result<(Self, Vec<Commit>), CopyError> {
+        if is_resumed { Journal::resume(path, header) } else { Ok((Journal::create(path, header)?, Vec::new())) }
+    }
+
     /// Begins a journal.
     pub(super) fn create(path: &Path, header: &Header) -> Result<Self, CopyError> {
         // In place only when whole: a folder with a journal is one that can be resumed.

@@ -168,15 +168,8 @@ pub fn copy_share(
         return Ok(nothing_to_do);
     };
     let CopyProjection { projection, copied, .. } = projection;
-    let arrays = copied
-        .into_iter()
-        .map(|copied| ArrayCopy::new(&options.source, copied, Arc::clone(counters)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let (mut journal, commits) = if is_resumed {
-        Journal::resume(&site.journal(), &header)?
-    } else {
-        (Journal::create(&site.journal(), &header)?, Vec::new())
-    };
+    let arrays = ArrayCopy::all(&options.source, copied, counters)?;
+    let (mut journal, commits) = Journal::open(&site.journal(), &header, is_resumed)?;
     if commits.iter().any(|commit| commit.is_last) {
         return Ok(nothing_to_do);
     }

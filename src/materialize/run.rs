@@ -45,16 +45,9 @@ pub fn copy(
     };
     let CopyProjection { projection, copied, .. } = projection;
     let prepare = || -> Result<_, CopyError> {
-        let arrays = copied
-            .into_iter()
-            .map(|copied| ArrayCopy::new(&options.source, copied, Arc::clone(counters)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let arrays = ArrayCopy::all(&options.source, copied, counters)?;
         let header = Header::new(&options.source, texts(hierarchy), projection.documents.clone(), BTreeSet::new());
-        let (journal, commits) = if is_resumed {
-            Journal::resume(&site.journal(), &header)?
-        } else {
-            (Journal::create(&site.journal(), &header)?, Vec::new())
-        };
+        let (journal, commits) = Journal::open(&site.journal(), &header, is_resumed)?;
         Ok((arrays, journal, commits))
     };
     let (arrays, mut journal, earlier) = match prepare() {

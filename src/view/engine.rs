@@ -111,6 +111,7 @@ impl Engine {
             Ok(parts) => {
                 let read = Arc::new(Read {
                     edition,
+                    file,
                     state: Mutex::new(None),
                     outstanding: AtomicUsize::new(0),
                     moved: Moved::default(),
@@ -169,7 +170,7 @@ impl Engine {
             return self.answer(
                 state.began,
                 state.reply,
-                Err(ViewError::Starved { array: edition.array.path().to_owned() }),
+                Err(ViewError::Starved { array: edition.array.path().to_owned(), key: edition.file_name(read.file) }),
             );
         }
         let began = state.began;

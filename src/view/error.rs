@@ -33,18 +33,22 @@ pub enum ViewError {
     #[error(transparent)]
     Disk(Arc<DiskError>),
     /// What was built for a read was evicted again and again before the read could be answered.
-    #[error("array '{array}': memory is too small for this read; mount with a larger --memory")]
+    #[error("array '{array}', virtual chunk {key}: memory is too small for this read; mount with a larger --memory")]
     Starved {
         /// Array path.
         array: String,
+        /// What is read of it.
+        key: String,
     },
     /// Nothing has come from the source for a long time.
     #[error(
-        "array '{array}': the source has not answered for {seconds} s (--read-timeout); see whether its disk or server hangs"
+        "array '{array}', virtual chunk {key}: the source has not answered for {seconds} s (--read-timeout); see whether its disk or server hangs"
     )]
     TimedOut {
         /// Array path.
         array: String,
+        /// What is read of it.
+        key: String,
         /// How long it was waited for.
         seconds: u64,
     },

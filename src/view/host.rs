@@ -115,16 +115,20 @@ pub(super) fn read(store: &Store, path: &Path, stamp: &HostStamp, offset: u64, l
         }
     })?;
     store.check(&file).map_err(|error| ViewError::Io(Arc::new(error)))?;
-    let metadata = file.metadata().map_err(|error| ViewError::Io(Arc::new(error)))?;
-    if HostStamp::from(&metadata) != *stamp {
-        return Err(ViewError::Stale);
-    }
+    let check = || match file.metadata() {
+        Ok(metadata) if HostStamp::from(&metadata) == *stamp => Ok(()),
+        Ok(_) => Err(ViewError::Stale),
+        Err(error) => Err(ViewError::Io(Arc::new(error))),
+    };
+    check()?;
     let len = len.min(stamp.size_bytes.saturating_sub(offset));
     let mut bytes = vec![0; len as usize];
     file.read_exact_at(&mut bytes, offset).map_err(|error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => ViewError::Stale,
         _ => ViewError::Io(Arc::new(error)),
     })?;
+    // What was read must be of the state in which it was looked up, all of it.
+    check()?;
     Ok(bytes)
 }
 

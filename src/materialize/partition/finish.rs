@@ -58,10 +58,7 @@ pub fn finish(
         return Err(missing);
     }
     let CopyProjection { projection, copied, .. } = projection;
-    let arrays = copied
-        .into_iter()
-        .map(|copied| ArrayCopy::new(&options.source, copied, Arc::clone(counters)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let arrays = ArrayCopy::all(&options.source, copied, counters)?;
     let journals: Vec<PathBuf> =
         (1..=found.shares).map(|number| folder_of(&site.partial, number).join("journal")).collect();
     gather(&site, &arrays, &journals)?;

@@ -65,7 +65,8 @@ impl Engine {
             let Some(state) = lock(&read.state).take() else { continue };
             self.totals.waiting.fetch_sub(1, Relaxed);
             let array = read.edition.array.path().to_owned();
-            let error = ViewError::TimedOut { array, seconds: timeout.as_secs() };
+            let key = read.edition.file_name(read.file);
+            let error = ViewError::TimedOut { array, key, seconds: timeout.as_secs() };
             self.journal.record(error.to_string());
             self.answer(state.began, state.reply, Err(error));
         }

@@ -57,6 +57,8 @@ pub(super) struct Flight {
 
 pub(super) struct Read {
     pub(super) edition: Edition,
+    /// The virtual file.
+    pub(super) file: u64,
     pub(super) state: Mutex<Option<ReadState>>,
     /// Tiles at which it is parked.
     pub(super) outstanding: AtomicUsize,

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const N_OBJECTS: u32 = 4096;
 const N_EPOCHS: usize = 12;
@@ -76,6 +76,14 @@ fn a_source_that_changes_and_fails_is_read_in_states_that_it_was_in() {
     let view = open(faulty.path(), &format!("object={N_ROWS},epoch=full"), Some(Duration::from_millis(30)));
     let served = Served::new(Arc::clone(&view));
     let (is_over, total) = (AtomicBool::new(false), Mutex::new(Outcomes::new()));
+    let (began, n_true) = (Instant::now(), AtomicU32::new(0));
+    // However fast the machine is: for so long that something has happened, and no longer than a minute.
+    let is_enough = || {
+        let n_states: u32 = begun.iter().map(|state| state.load(Ordering::SeqCst)).sum();
+        let has_happened = n_true.load(Ordering::Relaxed) > 500 && n_states > 2 * N_EPOCHS as u32;
+        has_happened || began.elapsed() > Duration::from_secs(60)
+    };
+    let (n_true, is_enough) = (&n_true, &is_enough);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut random = Random(5);
@@ -98,7 +106,9 @@ fn a_source_that_changes_and_fails_is_read_in_states_that_it_was_in() {
                     let n_chunks = u64::from(N_OBJECTS / N_ROWS);
                     // By chunk: what was read of another may be newer, or older.
                     let mut last = vec![[0u32; N_EPOCHS]; n_chunks as usize];
-                    for _ in 0..n_reads(4_000) / N_THREADS {
+                    let mut n_left = n_reads(4_000) / N_THREADS;
+                    while n_left > 0 || !is_enough() {
+                        n_left = n_left.saturating_sub(1);
                         let chunk = random.below(n_chunks);
                         let path = folder.join(format!("c.{chunk}.0"));
                         let row_bytes = 4 * N_EPOCHS as u64;
@@ -116,6 +126,7 @@ fn a_source_that_changes_and_fails_is_read_in_states_that_it_was_in() {
                                     assert!(*before <= state && state <= written, "{before} {state} {written}");
                                     *before = state;
                                 }
+                                n_true.fetch_add(1, Ordering::Relaxed);
                                 *outcomes.entry("true".to_owned()).or_default() += 1;
                             }
                             // All of its epochs may be gone for a moment.
