@@ -49,13 +49,14 @@ pub use trial::{Cheaper, Trial};
 pub use update::{ArrayUpdate, Kind, Sources, UpdatePlan, Updated, create, is_there, plan_update, update};
 pub use verify::{Comparison, Sample, VerifyOptions, verify};
 
+use crate::source::Store;
 use std::path::PathBuf;
 
 /// What is copied where, and with what means.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The source store, canonical.
-    pub source: PathBuf,
+    /// The source store; the path of a directory is canonical.
+    pub source: Store,
     /// Where the copy is to be.
     pub target: PathBuf,
     /// Bound on the memory of the whole process, bytes.

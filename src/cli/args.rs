@@ -144,7 +144,7 @@ pub(crate) struct ExecArgs {
 
 #[derive(Args)]
 pub(crate) struct MaterializeArgs {
-    /// The store: a directory with zarr.json, .zgroup or .zarray
+    /// The store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
     pub(crate) source: PathBuf,
     /// The copy: a directory that is not there yet, or empty
     pub(crate) target: PathBuf,
@@ -187,6 +187,8 @@ pub(crate) struct MaterializeArgs {
     /// Slurm leave]
     #[arg(long, value_name = "SIZE", help_heading = "Resources")]
     pub(crate) memory: Option<MemoryRequest>,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     /// Threads for decoding and encoding [default: the CPUs of this job]
     #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize), help_heading = "Resources")]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -203,7 +205,7 @@ pub(crate) struct MaterializeArgs {
 
 #[derive(Args)]
 pub(crate) struct VerifyArgs {
-    /// A store: a directory with zarr.json, .zgroup or .zarray
+    /// A store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
     pub(crate) source: PathBuf,
     /// Another, or a mount
     pub(crate) target: PathBuf,
@@ -220,6 +222,8 @@ pub(crate) struct VerifyArgs {
     /// Slurm leave]
     #[arg(long, value_name = "SIZE", help_heading = "Resources")]
     pub(crate) memory: Option<MemoryRequest>,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     /// Threads for decoding and comparing [default: the CPUs of this job]
     #[arg(short = 'j', long, value_name = "N", value_parser = value_parser!(NonZeroUsize), help_heading = "Resources")]
     pub(crate) threads: Option<NonZeroUsize>,

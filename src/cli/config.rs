@@ -20,6 +20,9 @@ const REMOTE_REFRESH: Duration = Duration::from_secs(15);
 /// Or each look is a request, perhaps one that is paid for.
 const URL_REFRESH: Duration = Duration::from_secs(60);
 
+/// Threads of a copy or a comparison that wait for a server most of the time.
+const REMOTE_THREADS: usize = 32;
+
 /// What to show, and with what means.
 pub(crate) struct ViewConfig {
     /// Canonical, or a URL.
@@ -93,7 +96,8 @@ pub(crate) struct ExecConfig {
 
 /// `materialize`.
 pub(crate) struct CopyConfig {
-    /// Canonical.
+    pub(crate) store: Store,
+    /// Canonical, or a URL.
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
     pub(crate) layout: Layout,
@@ -117,10 +121,8 @@ pub(crate) struct CopyConfig {
 
 /// `verify`.
 pub(crate) struct VerifyConfig {
-    /// Canonical.
-    pub(crate) source: PathBuf,
-    /// Canonical.
-    pub(crate) target: PathBuf,
+    pub(crate) source: Store,
+    pub(crate) target: Store,
     pub(crate) sample: Option<Sample>,
     pub(crate) budget: Budget,
     pub(crate) threads: usize,
@@ -201,13 +203,20 @@ impl LogConfig {
 
 impl CopyConfig {
     pub(crate) fn new(args: args::MaterializeArgs) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            !Store::is_url(&args.target),
+            "the target {} is a URL, and copies are made in directories; put the complete copy there with the tools of that store",
+            args.target.display()
+        );
+        let store = open_source(&args.source, &args.storage.storage_option)?;
         Ok(Self {
-            source: canonical_source(&args.source)?,
+            source: store.name(),
+            threads: args.threads.map_or_else(|| copying_threads([&store]), usize::from),
+            store,
             target: args.target,
             layout: args.layout.into(),
             codecs: args.codecs,
             budget: Budget::settle(args.memory, memory::Default::ALONE)?,
-            threads: args.threads.map_or_else(default_threads, usize::from),
             temp: args.temp,
             dry_run: args.dry_run,
             resume: args.resume,
@@ -226,14 +235,29 @@ impl CopyConfig {
 
 impl VerifyConfig {
     pub(crate) fn new(args: args::VerifyArgs) -> anyhow::Result<Self> {
-        let target = &args.target;
-        let canonical = target.canonicalize();
+        let (source, target) = (&args.source, &args.target);
+        let options = &args.storage.storage_option;
+        anyhow::ensure!(
+            options.is_empty() || Store::is_url(source) || Store::is_url(target),
+            "--storage-option is for a store behind a URL; {} and {} are paths",
+            source.display(),
+            target.display()
+        );
+        let of = |store: &Path| if Store::is_url(store) { options.as_slice() } else { &[] };
+        let source = open_source(source, of(source))?;
+        let target = match Store::is_url(target) {
+            true => open_source(target, options)?,
+            false => {
+                let canonical = target.canonicalize();
+                Store::from(&canonical.with_context(|| format!("the target {} cannot be opened", target.display()))?)
+            }
+        };
         Ok(Self {
-            source: canonical_source(&args.source)?,
-            target: canonical.with_context(|| format!("the target {} cannot be opened", target.display()))?,
+            threads: args.threads.map_or_else(|| copying_threads([&source, &target]), usize::from),
+            source,
+            target,
             sample: args.sample.map(|chunks| Sample { chunks, seed: args.seed.unwrap_or_else(any_seed) }),
             budget: Budget::settle(args.memory, memory::Default::ALONE)?,
-            threads: args.threads.map_or_else(default_threads, usize::from),
             until_eof: args.until_eof,
             json: args.json,
             log: LogConfig::new(args.output)?,
@@ -260,13 +284,14 @@ pub(crate) fn open_source(source: &Path, options: &[StorageOption]) -> anyhow::R
     Ok(Store::from(&canonical_source(source)?))
 }
 
+/// Threads of a copy or a comparison: those that wait for a server leave the CPUs to others.
+fn copying_threads<const N: usize>(stores: [&Store; N]) -> usize {
+    let is_remote = stores.iter().any(|store| store.objects().is_some());
+    default_threads().max(if is_remote { REMOTE_THREADS } else { 0 })
+}
+
 /// The daemon leaves the working directory, so paths must hold without it.
 fn canonical_source(source: &Path) -> anyhow::Result<PathBuf> {
-    anyhow::ensure!(
-        !Store::is_url(source),
-        "{} is a URL, and this command reads directories; run it on a mount: rechunkfs exec URL ... -- rechunkfs ... {{}} ...",
-        source.display().to_string().split('?').next().unwrap_or_default()
-    );
     source.canonicalize().with_context(|| format!("the source {} cannot be opened", source.display()))
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
         signals::terminate_at_eof();
     }
     let options = Options {
-        source: config.source.clone(),
+        source: config.store.clone(),
         target: config.target.clone(),
         memory_bytes: config.budget.bytes,
         threads: config.threads,
@@ -53,7 +53,7 @@ pub(crate) fn run(config: &CopyConfig) -> anyhow::Result<ExitCode> {
     if config.update && materialize::is_there(&config.target) {
         return update::run(config, &options, &signals);
     }
-    let source = hierarchy::read(&config.source)?;
+    let source = hierarchy::read(&config.store)?;
     let projection = zarr::project_copy(&source, &config.layout, &config.codecs)?;
     if !config.log.quiet {
         projection.projection.warnings.iter().chain(&projection.notices).for_each(|text| output::warning(text));

@@ -24,7 +24,7 @@ impl ViewReport {
         Self {
             rows: projection.arrays.iter().map(row).collect(),
             rechunked: projection.arrays.iter().map(array_json).collect(),
-            passed: projection.passed.iter().map(|Passed { path, reason }| (name(path), reason.clone())).collect(),
+            passed: projection.passed.iter().map(|Passed { path, reason, .. }| (name(path), reason.clone())).collect(),
         }
     }
 

@@ -20,7 +20,7 @@ use super::{FAILED, INCOMPLETE, output, stop, verify};
 /// Brings the copy at the target, which is there, up to date.
 pub(crate) fn run(config: &CopyConfig, options: &Options, signals: &Signals) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let source = hierarchy::read(&config.source)?;
+    let source = hierarchy::read(&config.store)?;
     let progress = Arc::new(Progress::default());
     let counters = Arc::new(Counters::default());
     let sources =

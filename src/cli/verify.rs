@@ -45,8 +45,8 @@ pub(crate) fn run(config: &VerifyConfig) -> anyhow::Result<ExitCode> {
     if config.json {
         let mut result = as_json(&comparison);
         result["summary"] = format!("{}{}", lines(&comparison), total(&comparison, config, seconds)).trim().into();
-        result["source"] = config.source.display().to_string().into();
-        result["target"] = config.target.display().to_string().into();
+        result["source"] = config.source.name().display().to_string().into();
+        result["target"] = config.target.name().display().to_string().into();
         result["seed"] = config.sample.map(|sample| sample.seed).into();
         result["seconds"] = json!((seconds * 1e3).round() / 1e3);
         result["peak_rss_bytes"] = report::peak_rss_bytes().into();

@@ -5,9 +5,8 @@ use super::done::Done;
 use super::encode::Encoder;
 use super::{known, look};
 use crate::geometry::{Pieces, Region, n_elems, ravel, unravel};
-use crate::source::{ArrayReader, Counters, FileState, SourceError, Stamp, Stamps};
+use crate::source::{ArrayReader, Counters, FileState, SourceError, Stamp, Stamps, Store};
 use crate::zarr::{ChunkEncoding, CopiedArray, SourceArray, VirtualArray};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Source shards kept open.
@@ -38,14 +37,18 @@ pub(super) struct ArrayCopy {
 
 impl ArrayCopy {
     /// All arrays of a copy of the store at `root`.
-    pub(super) fn all(root: &Path, copied: Vec<CopiedArray>, counters: &Arc<Counters>) -> Result<Vec<Self>, CopyError> {
-        copied.into_iter().map(|copied| ArrayCopy::new(root, copied, Arc::clone(counters))).collect()
+    pub(super) fn all(
+        store: &Store,
+        copied: Vec<CopiedArray>,
+        counters: &Arc<Counters>,
+    ) -> Result<Vec<Self>, CopyError> {
+        copied.into_iter().map(|copied| ArrayCopy::new(store, copied, Arc::clone(counters))).collect()
     }
 
     /// Prepares `copied` of the store at `root`; reads nothing.
-    pub(super) fn new(root: &Path, copied: CopiedArray, counters: Arc<Counters>) -> Result<Self, CopyError> {
+    pub(super) fn new(store: &Store, copied: CopiedArray, counters: Arc<Counters>) -> Result<Self, CopyError> {
         let source = &copied.array.source;
-        let reader = ArrayReader::new(root, source, MAX_OPEN_SHARDS, counters)?;
+        let reader = ArrayReader::new(store, source, MAX_OPEN_SHARDS, counters)?;
         let refuse = |why: String| CopyError::Codec { array: source.path.clone(), why };
         let encoder = Encoder::new(&copied.encoding).map_err(refuse)?;
         let chunk_shape = &copied.array.chunk_shape;
@@ -73,7 +76,7 @@ impl ArrayCopy {
     /// Prepares `array` to be held against the files that are cut as it is; that takes `unit_scratch_bytes` besides the
     /// units.
     pub(super) fn compared(
-        root: &Path,
+        store: &Store,
         array: VirtualArray,
         unit_scratch_bytes: u64,
         counters: Arc<Counters>,
@@ -81,7 +84,7 @@ impl ArrayCopy {
         let order = (0..array.chunk_shape.len()).collect();
         let encoding = ChunkEncoding { order, bytes_to_bytes: Vec::new() };
         let copied = CopiedArray { key_encoding: array.source.key_encoding, array, encoding };
-        let array = Self::new(root, copied, counters)?;
+        let array = Self::new(store, copied, counters)?;
         Ok(ArrayCopy { unit_scratch_bytes: Some(unit_scratch_bytes), is_written_down: false, ..array })
     }
 
@@ -215,12 +218,37 @@ impl ArrayCopy {
 
     /// Whether any source file exists on which `region` (within the array) draws.
     pub(super) fn is_any_present(&self, region: &Region) -> Result<bool, SourceError> {
+        self.look_together(region)?;
         for file in self.reader.files_of(region).positions() {
             if self.stamp_of(&file)?.is_present() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Settles the states of all source files on which `region` draws, where looking at many takes fewer requests than one by
+    /// one.
+    fn look_together(&self, region: &Region) -> Result<(), SourceError> {
+        if !self.reader.looks_together() {
+            return Ok(());
+        }
+        let number = |file: &[u64]| ravel(file, self.reader.file_grid());
+        let files = self.reader.files_of(region);
+        let unknown = files.positions().filter(|file| self.stamps.get(number(file)).is_none());
+        let (mut settled, mut is_any_absent) = (Vec::new(), false);
+        self.reader.states(unknown, |file, state| {
+            is_any_absent |= !state.stamp.is_present();
+            settled.push((number(file), state));
+        })?;
+        if is_any_absent {
+            // Absence tells something only while the array is there.
+            self.reader.check_home()?;
+        }
+        let settled: Vec<_> =
+            settled.into_iter().map(|(at, state)| (at, self.settle(at, &state).to_raw())).collect();
+        lock(&self.fresh).extend(settled);
+        Ok(())
     }
 
     /// Stamps settled since the last call.
@@ -230,15 +258,17 @@ impl ArrayCopy {
 
     /// Source files whose state is no longer the one that was copied: the key of the first.
     pub(super) fn first_changed(&self, stamps: &[(u64, Stamp)]) -> Result<Option<String>, SourceError> {
-        for &(at, stamp) in stamps {
-            let file = unravel(at, self.reader.file_grid());
-            let found = self.reader.state(&file)?;
-            if found.stamp != stamp {
-                return Ok(Some(self.reader.key(&file)));
+        let files = stamps.iter().map(|(at, _)| unravel(*at, self.reader.file_grid()));
+        let (mut expected, mut changed) = (stamps.iter(), None);
+        self.reader.states(files, |file, found| match expected.next() {
+            Some((at, stamp)) if found.stamp == *stamp => {
+                self.settle(*at, &found);
             }
-            self.settle(at, &found);
-        }
-        Ok(None)
+            _ => {
+                changed.get_or_insert_with(|| self.reader.key(file));
+            }
+        })?;
+        Ok(changed)
     }
 }
 

@@ -197,7 +197,7 @@ pub fn copy_share(
 
 /// Of what all shares are.
 fn header(hierarchy: &Hierarchy, projection: &CopyProjection, options: &Options) -> Header {
-    Header::new(&options.source, texts(hierarchy), projection.projection.documents.clone(), BTreeSet::new())
+    Header::new(&options.source.name(), texts(hierarchy), projection.projection.documents.clone(), BTreeSet::new())
 }
 
 /// What is in the folder of an unfinished copy for the share with this number.

@@ -46,7 +46,8 @@ pub fn copy(
     let CopyProjection { projection, copied, .. } = projection;
     let prepare = || -> Result<_, CopyError> {
         let arrays = ArrayCopy::all(&options.source, copied, counters)?;
-        let header = Header::new(&options.source, texts(hierarchy), projection.documents.clone(), BTreeSet::new());
+        let header =
+            Header::new(&options.source.name(), texts(hierarchy), projection.documents.clone(), BTreeSet::new());
         let (journal, commits) = Journal::open(&site.journal(), &header, is_resumed)?;
         Ok((arrays, journal, commits))
     };
@@ -221,7 +222,7 @@ impl Run<'_> {
             let stamp = |file| array.lasting_stamp(file);
             let path = store.join(array.path()).join(record::STAMPS);
             let shape = array.source().shape.clone();
-            known::write_array(&path, array, source, (&[shape], None), stamp)?;
+            known::write_array(&path, array, &source.name(), (&[shape], None), stamp)?;
         }
         let Some(first) = self.arrays.first() else { return Ok(()) };
         let mut notes = PassedNotes::default();
@@ -242,7 +243,7 @@ impl Run<'_> {
             notes.node(path, if is_cut { Came::Cut } else { Came::Passed });
         }
         let path = store.join(first.path()).join(record::PASSED);
-        notes.write(&path, source, &self.options.words).map(drop)
+        notes.write(&path, &source.name(), &self.options.words).map(drop)
     }
 
     /// A copy must be of one state of its source.
@@ -280,7 +281,7 @@ impl Run<'_> {
         // What Zarr v3 cannot say is not in the copy, which was said when it began.
         let expected = self.projection.left_out.iter().map(|array| array.path.as_str()).collect();
         let store = self.site.store();
-        let comparison = verify_but(source, &store, &expected, &options, self.progress, counters)?;
+        let comparison = verify_but(source, &(&store).into(), &expected, &options, self.progress, counters)?;
         if comparison.is_equal() {
             Ok(comparison)
         } else {

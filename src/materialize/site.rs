@@ -1,6 +1,7 @@
 //! Where a copy comes into being: beside its target, under a lock, and in its place by one rename.
 
 use super::{CopyError, disk, journal};
+use crate::source::Store;
 use rustix::fs::{FlockOperation, RenameFlags};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -57,8 +58,8 @@ pub(super) struct Permission {
 }
 
 impl Site {
-    /// Takes the place of `target`; the source lies at `source` (canonical).
-    pub(super) fn claim(source: &Path, target: &Path, permission: Permission) -> Result<Claimed, CopyError> {
+    /// Takes the place of `target`; the source is `source`.
+    pub(super) fn claim(source: &Store, target: &Path, permission: Permission) -> Result<Claimed, CopyError> {
         let site = Self::hold(source, target, permission, Hold::Alone)?;
         if site.is_published() {
             // A run was ended while it cleared away what it had replaced.
@@ -88,7 +89,7 @@ impl Site {
         Ok(Claimed::Site(site, resume))
     }
 
-    fn hold(source: &Path, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
+    fn hold(source: &Store, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
         let (parent, name) = resolve(target)?;
         let target = parent.join(&name);
         check_apart(source, &target.canonicalize().unwrap_or_else(|_| target.clone()))?;
@@ -100,7 +101,7 @@ impl Site {
     }
 
     /// Takes the place of `target` for a copy in shares, as it is found there.
-    pub(super) fn open(source: &Path, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
+    pub(super) fn open(source: &Store, target: &Path, permission: Permission, hold: Hold) -> Result<Site, CopyError> {
         let site = Self::hold(source, target, permission, hold)?;
         if !site.is_published() {
             check_target(&site.target, permission.overwrite)?;
@@ -114,8 +115,8 @@ impl Site {
         Ok(Site { share: Some(share), ..self })
     }
 
-    /// Takes the place of the copy at `target`, which is to be brought up to date from the source at `source` (canonical).
-    pub(super) fn claim_copy(source: &Path, target: &Path) -> Result<Site, CopyError> {
+    /// Takes the place of the copy at `target`, which is to be brought up to date from `source`.
+    pub(super) fn claim_copy(source: &Store, target: &Path) -> Result<Site, CopyError> {
         let target = target.canonicalize().map_err(|error| CopyError::io(target, "open it", error))?;
         check_apart(source, &target)?;
         check_target(&target, true)?;
@@ -286,7 +287,9 @@ pub(super) fn put_in_place(from: &Path, to: &Path, aside: &Path) -> Result<(), C
 }
 
 /// Neither may lie within the other.
-fn check_apart(source: &Path, target: &Path) -> Result<(), CopyError> {
+fn check_apart(source: &Store, target: &Path) -> Result<(), CopyError> {
+    let Store::Disk { root: source, .. } = source else { return Ok(()) };
+    let source: &Path = source;
     for (inner, outer) in [(target, source), (source, target)] {
         if inner.starts_with(outer) {
             return Err(CopyError::Nested { inner: inner.to_owned(), outer: outer.to_owned() });

@@ -6,11 +6,10 @@ use super::progress::Progress;
 use super::verify::{CompareMeans, TargetArray};
 use super::{CopyError, Options};
 use crate::geometry::Region;
-use crate::source::Counters;
+use crate::source::{Counters, Store};
 use crate::synthesis::Slots;
 use crate::zarr::Readable;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,13 +29,13 @@ pub(super) struct Standing<'a> {
 impl<'a> Standing<'a> {
     /// Prepares an array of the copy at `root`; `described` is what its document is to say. Reads nothing.
     pub(super) fn new(
-        root: &Path,
+        store: &Store,
         described: &Readable,
         recut: &'a Done,
         options: &Options,
         counters: Arc<Counters>,
     ) -> Result<Self, CopyError> {
-        let target = TargetArray::new(root, described, described.endian, counters)?;
+        let target = TargetArray::new(store, described, described.endian, counters)?;
         let one_bytes = target.scratch_bytes();
         let all_bytes = one_bytes.saturating_mul(options.threads.max(1) as u64);
         let scratch_bytes = all_bytes.min((options.memory_bytes / 4).max(one_bytes));

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::site::Site;
 use super::verify::{Comparison, VerifyOptions, verify_but};
 use super::{CopyError, Options, Outcome, copy, engine, record, site};
-use crate::source::Counters;
+use crate::source::{Counters, Store};
 use crate::zarr::{CopyProjection, Hierarchy, Layout, Projection};
 use bring::{Bring, Brought};
 use look::Look;
@@ -233,7 +233,7 @@ fn verify(sources: &Sources<'_>, kept: &BTreeSet<String>, progress: &Progress) -
     let options =
         VerifyOptions { memory_bytes: *memory_bytes, threads: *threads, sample: None, max_tile_bytes: *max_tile_bytes };
     let kept = kept.iter().map(String::as_str).collect();
-    let comparison = verify_but(source, target, &kept, &options, progress, sources.counters)?;
+    let comparison = verify_but(source, &target.into(), &kept, &options, progress, sources.counters)?;
     for array in comparison.arrays.iter().filter(|array| array.is_different() || array.error.is_some()) {
         forget(target, &array.path, &comparison, source)?;
     }
@@ -241,16 +241,16 @@ fn verify(sources: &Sources<'_>, kept: &BTreeSet<String>, progress: &Progress) -
 }
 
 /// Lets nothing count as known of the array at `path`: of one that passes through, of all that does.
-fn forget(target: &Path, path: &str, comparison: &Comparison, source: &Path) -> Result<(), CopyError> {
+fn forget(target: &Path, path: &str, comparison: &Comparison, source: &Store) -> Result<(), CopyError> {
     let record = target.join(path).join(record::STAMPS);
     if record.exists() {
         return site::remove(&record);
     }
     for array in &comparison.arrays {
         let folder = target.join(&array.path);
-        if let Ok(known) = KnownPassed::read(&folder, source) {
+        if let Ok(known) = KnownPassed::read(&folder, &source.name()) {
             let words = known::words(&folder).unwrap_or_default();
-            known.without_states().write(&folder.join(record::PASSED), source, &words)?;
+            known.without_states().write(&folder.join(record::PASSED), &source.name(), &words)?;
         }
     }
     Ok(())

@@ -24,14 +24,13 @@ use super::engine::{self, Work};
 use super::plan::{ArrayPlan, Means};
 use super::progress::Progress;
 use crate::geometry::{Region, TileId, unravel};
-use crate::source::{Counters, SourceError};
+use crate::source::{self, Counters, SourceError};
 use crate::synthesis::{FromSource, Slots};
 use crate::zarr::{Readable, VirtualArray};
 use compare::{Compare, Few, Tally};
 use files::Folders;
 use sample::Population;
 use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use stores::{How, Pair, Store, files_instead, incomparable, pairs};
 use strings::StringsPair;
@@ -58,19 +57,19 @@ pub struct VerifyOptions {
 /// # Errors
 /// Where a store or its documents cannot be read, or `progress` says to stop.
 pub fn verify(
-    source: &Path,
-    target: &Path,
+    source: impl Into<source::Store>,
+    target: impl Into<source::Store>,
     options: &VerifyOptions,
     progress: &Progress,
     counters: &Arc<Counters>,
 ) -> Result<Comparison, CopyError> {
-    verify_but(source, target, &BTreeSet::new(), options, progress, counters)
+    verify_but(&source.into(), &target.into(), &BTreeSet::new(), options, progress, counters)
 }
 
 /// The same, where nodes of `expected` may be in one of the two alone.
 pub(super) fn verify_but(
-    source: &Path,
-    target: &Path,
+    source: &source::Store,
+    target: &source::Store,
     expected: &BTreeSet<&str>,
     options: &VerifyOptions,
     progress: &Progress,
@@ -172,7 +171,7 @@ impl Run<'_> {
             How::Not => Ok(Prepare::Not),
             How::Files(n_elems) => Ok(Prepare::Files(n_elems)),
             How::Elements(readables) => self.elements(*readables).map(|elements| Prepare::Elements(Box::new(elements))),
-            How::Strings(arrays) => StringsPair::new([&self.source.root, &self.target.root], *arrays, self.counters)
+            How::Strings(arrays) => StringsPair::new([&self.source.store, &self.target.store], *arrays, self.counters)
                 .map(|pair| Prepare::Strings(Box::new(pair))),
         };
         let why = match work {
@@ -214,7 +213,7 @@ impl Run<'_> {
             sides.reverse();
         }
         let [(swept_side, swept_store, swept), (held_side, held_store, held)] = sides;
-        let held = TargetArray::new(&held_store.root, held, swept.endian, counters())
+        let held = TargetArray::new(&held_store.store, held, swept.endian, counters())
             .map_err(|error| outcome::unread(held_side, &error))?;
         let one_bytes = held.scratch_bytes();
         let all_bytes = one_bytes.saturating_mul(self.options.threads.max(1) as u64);
@@ -224,7 +223,7 @@ impl Run<'_> {
             chunk_shape: held.array.leaf_shape.clone(),
             shard_shape: held.array.sharding.as_ref().map(|_| held.array.file_shape.clone()),
         };
-        let copy = ArrayCopy::compared(&swept_store.root, array, scratch_bytes, counters())
+        let copy = ArrayCopy::compared(&swept_store.store, array, scratch_bytes, counters())
             .map_err(|error| error.to_string())?;
         let sides = [swept_side, held_side];
         Ok(Elements { swept: swept.clone(), copy, held, slots: Slots::new(scratch_bytes), sides })
@@ -263,8 +262,8 @@ impl Run<'_> {
             // A sample is one of chunks that can be told apart.
             Prepare::Files(_) if picked.is_some() => {}
             Prepare::Files(n_elems) => {
-                let (source, target) = (self.source.root.join(&found.path), self.target.root.join(&found.path));
-                let folders = Folders { source: &source, target: &target, progress: self.progress };
+                let (source, target, path) = (&self.source.store, &self.target.store, found.path.clone());
+                let folders = Folders { source, target, path: &path, progress: self.progress };
                 self.pool.install(|| folders.compare(&mut found))?;
                 found.elements = if found.error.is_none() { n_elems } else { 0 };
             }

@@ -172,10 +172,7 @@ impl Walk {
 
     /// The documents of a node and whether they describe a group; v3 wins where both are.
     fn documents(&self, path: &str) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
-        let directory = match &self.store {
-            Store::Disk { .. } => self.store.path(path),
-            Store::Objects(objects) => objects.url(path).into(),
-        };
+        let directory = self.store.full_name(path);
         let read_document = |name: &str| match &self.store {
             Store::Disk { .. } => read_document(&self.store, &directory.join(name)),
             Store::Objects(objects) => {

@@ -22,6 +22,8 @@ const IN_FLIGHT: usize = 64;
 const MAX_ATTEMPTS: u32 = 4;
 /// Fewer keys than this are asked for one by one.
 const WORTH_LISTING: usize = 8;
+/// Who is asked for credentials, in machines of a cloud, where none are given.
+const METADATA_SERVICE: &str = "169.254.169.254";
 /// Entries of one page of a listing.
 const PAGE: usize = 1000;
 
@@ -222,20 +224,41 @@ impl Objects {
     /// # Errors
     /// Where the server fails for good, or does not list.
     pub fn first_below(&self, key: &str, most: usize) -> io::Result<Vec<(String, FileState)>> {
+        let mut found = Vec::new();
+        self.walk_below(key, most, &mut |page| {
+            found.extend(page);
+            found.len() < most
+        })?;
+        Ok(found)
+    }
+
+    /// Goes through all objects below a key in pages of `most` at the most, as long as `visit` wants more.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn walk_below(
+        &self,
+        key: &str,
+        most: usize,
+        visit: &mut dyn FnMut(Vec<(String, FileState)>) -> bool,
+    ) -> io::Result<()> {
         self.check_listed()?;
-        let Some(below) = self.key(key) else { return Ok(Vec::new()) };
+        let Some(below) = self.key(key) else { return Ok(()) };
         let skipped = below.as_ref().len() + usize::from(!below.as_ref().is_empty());
-        self.runtime.block_on(async {
-            let mut found = Vec::new();
-            let mut listing = self.store.list(Some(&below)).take(most);
-            while let Some(meta) = listing.next().await {
-                let meta = meta.map_err(|error| self.failed(&error))?;
+        let mut pages = self.store.list(Some(&below)).chunks(most.min(PAGE));
+        // Not within the runtime: whoever visits may ask for further objects.
+        while let Some(page) = self.runtime.block_on(pages.next()) {
+            self.totals.listings.fetch_add(1, Relaxed);
+            let name = |meta: ObjectMeta| {
                 let name = meta.location.as_ref().get(skipped..).unwrap_or_default();
-                found.push((name.to_owned(), state_of(&meta)));
+                (name.to_owned(), state_of(&meta))
+            };
+            let page = page.into_iter().map(|meta| meta.map(name).map_err(|error| self.failed(&error)));
+            if !visit(page.collect::<Result<_, _>>()?) {
+                break;
             }
-            self.totals.listings.fetch_add(found.len().div_ceil(PAGE).max(1) as u64, Relaxed);
-            Ok(found)
-        })
+        }
+        Ok(())
     }
 
     fn check_listed(&self) -> io::Result<()> {
@@ -347,7 +370,13 @@ impl Objects {
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::Other,
         };
-        self.error(kind, error.to_string())
+        let mut text = error.to_string();
+        if text.contains(METADATA_SERVICE) {
+            text = "no credentials: give them by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and so on), or, \
+                    where everybody may read, --storage-option skip_signature=true"
+                .to_owned();
+        }
+        self.error(kind, text)
     }
 
     /// An error in one line that tells no secret.

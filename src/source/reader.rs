@@ -14,7 +14,7 @@ use crate::zarr::SourceArray;
 use decode::Encoded;
 pub use decode::Workspace;
 pub use files::Folder;
-pub(super) use opened::Opened;
+pub(super) use opened::{Object, Opened};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -61,6 +61,14 @@ impl Store {
         }
     }
 
+    /// The same for people: of objects, the URL.
+    pub fn full_name(&self, key: &str) -> PathBuf {
+        match self {
+            Store::Disk { .. } => self.path(key),
+            Store::Objects(objects) => objects.url(key).into(),
+        }
+    }
+
     /// The objects, where it is not on disk.
     pub fn objects(&self) -> Option<&Arc<Objects>> {
         match self {

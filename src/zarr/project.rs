@@ -13,7 +13,7 @@ use super::layout::{Layout, LayoutError};
 use super::naming;
 use super::select;
 use super::settled::Settled;
-use super::types::VirtualArray;
+use super::types::{SourceArray, VirtualArray};
 use super::v2;
 
 pub(super) use documents::{Stored, rewrite_groups};
@@ -74,6 +74,8 @@ pub struct Passed {
     pub path: String,
     /// Why it cannot be, where the layout asks for it.
     pub reason: Option<String>,
+    /// How it is stored, as far as its elements can be read.
+    pub source: Option<Box<SourceArray>>,
 }
 
 /// The nodes of a source, read: what each document says, and what the view makes of it before any rechunking.
@@ -122,7 +124,7 @@ pub(super) fn read_nodes_for(product: Product, hierarchy: &Hierarchy) -> Result<
             Err(reason) => {
                 let name = naming::display_path(path);
                 nodes.warnings.push(format!("{name}: not in {}: Zarr v3 cannot say it: {reason}", product.name));
-                nodes.left_out.push(Passed { path: path.clone(), reason: Some(reason) });
+                nodes.left_out.push(Passed { path: path.clone(), reason: Some(reason), source: None });
             }
         }
     }
@@ -285,7 +287,13 @@ pub(super) fn project_chosen(
     let rechunked = |path: &str| arrays.iter().any(|array| array.source.path == path);
     let passed = nodes.iter().filter(|array| !rechunked(&array.path));
     let projection = Projection {
-        passed: passed.map(|array| Passed { path: array.path.clone(), reason: reason(&array.path) }).collect(),
+        passed: passed
+            .map(|array| Passed {
+                path: array.path.clone(),
+                reason: reason(&array.path),
+                source: array.cut(true).ok().map(|(source, _)| Box::new(source.clone())),
+            })
+            .collect(),
         left_out,
         warnings,
         group_paths,
@@ -320,7 +328,7 @@ fn drop_unreadable_shards(selected: &mut select::Selected<'_>, product: Product,
 fn check_left_out(left_out: &[Passed], layout: &Layout) -> Result<(), LayoutError> {
     let named = |path: &str| layout.array_globs.iter().any(|glob| glob.trim_matches('/') == path);
     match left_out.iter().find(|array| named(&array.path)) {
-        Some(Passed { path, reason }) => Err(LayoutError::CannotRechunk {
+        Some(Passed { path, reason, .. }) => Err(LayoutError::CannotRechunk {
             array: naming::display_path(path),
             reason: reason.clone().unwrap_or_default(),
         }),

@@ -131,7 +131,7 @@ impl Copying {
 
     pub(crate) fn options(&self, source: &Path, target: &Path, resume: bool, memory_bytes: u64) -> Options {
         Options {
-            source: source.to_owned(),
+            source: source.into(),
             target: target.to_owned(),
             memory_bytes,
             threads: 2,

@@ -63,7 +63,7 @@ impl Way {
 
     fn options(&self, source: &Path, target: &Path) -> Options {
         Options {
-            source: source.canonicalize().unwrap(),
+            source: (&source.canonicalize().unwrap()).into(),
             target: target.to_owned(),
             memory_bytes: 96 << 20,
             threads: 2,

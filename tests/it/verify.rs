@@ -193,7 +193,7 @@ fn a_copy_that_is_not_what_its_source_is_does_not_appear() {
     let document = projection.projection.documents.get_mut("lightcurves").unwrap();
     *document = document.replace("\"epoch\"", "\"night\"");
     let options = Options {
-        source,
+        source: (&source).into(),
         target: target.clone(),
         memory_bytes: 96 << 20,
         threads: 2,

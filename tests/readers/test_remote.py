@@ -187,5 +187,8 @@ def test_unknown_options_and_schemes_are_refused():
     assert run.returncode and "regoin" in run.stderr
     run = rechunkfs("inspect", "ftp://host/s.zarr")
     assert run.returncode and "s3, gs, az, http" in run.stderr
-    run = rechunkfs("verify", "s3://bucket/s.zarr", ".")
-    assert run.returncode and "exec" in run.stderr
+    run = rechunkfs("materialize", ".", "s3://bucket/s.zarr")
+    assert run.returncode and "directories" in run.stderr
+    for command in ("materialize", "verify"):
+        run = rechunkfs(command, ".", "elsewhere", "--storage-option", "region=x")
+        assert run.returncode and "--storage-option" in run.stderr

@@ -120,7 +120,7 @@ impl Stage {
 
     fn options(&self, target: &Path, resume: bool, overwrite: bool) -> Options {
         Options {
-            source: self.source(),
+            source: (&self.source()).into(),
             target: target.to_owned(),
             memory_bytes: 96 << 20,
             threads: 2,

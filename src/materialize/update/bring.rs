@@ -65,7 +65,8 @@ impl<'a> Bring<'a> {
     ) -> Result<Self, CopyError> {
         let (staged, path) = (site.store(), site.update_journal());
         let CopyUpdate { documents, fresh, .. } = &look.update;
-        let header = Header::new(&sources.options.source, texts(sources.hierarchy), documents.clone(), fresh.clone());
+        let header =
+            Header::new(&sources.options.source.name(), texts(sources.hierarchy), documents.clone(), fresh.clone());
         let taken_up = if path.exists() { Journal::resume(&path, &header).ok() } else { None };
         let is_resumed = taken_up.is_some();
         let (mut journal, commits) = match taken_up {
@@ -105,7 +106,7 @@ impl<'a> Bring<'a> {
     }
 
     fn records(&self) -> Records<'_> {
-        Records { source: &self.sources.options.source, look: self.look, beside: &self.site.partial }
+        Records { source: self.sources.options.source.name(), look: self.look, beside: &self.site.partial }
     }
 
     fn temp(&self) -> PathBuf {
@@ -266,7 +267,7 @@ impl<'a> Bring<'a> {
         let document = json::parse(text).map_err(|error| refuse(error.to_string()))?;
         let described = array_document::read(path, &document).and_then(|node| node.readable).map_err(refuse)?;
         Standing::new(
-            &self.look.target,
+            &(&self.look.target).into(),
             &described,
             &share.recut,
             self.sources.options,

@@ -11,7 +11,7 @@ use crate::materialize::known::{self, KnownArray, KnownPassed, Unknown, Words};
 use crate::materialize::passed::Passing;
 use crate::materialize::progress::Progress;
 use crate::materialize::{CopyError, record};
-use crate::source::hierarchy;
+use crate::source::{Store, hierarchy};
 use crate::zarr::{Asked, Came, CopyUpdate, Hierarchy, Origin, project_update};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Look {
         let recorded =
             documents.nodes.keys().map(|path| target.join(path)).find(|folder| folder.join(record::PASSED).exists());
         let known =
-            recorded.as_ref().map_or(Err(Unknown::Missing), |folder| KnownPassed::read(folder, &options.source));
+            recorded.as_ref().map_or(Err(Unknown::Missing), |folder| KnownPassed::read(folder, &options.source.name()));
         let is_recorded = |path: &str| target.join(path).join(record::STAMPS).exists();
         let came = |path: &str| match &known {
             _ if is_recorded(path) => Some(Came::Cut),
@@ -107,7 +107,7 @@ impl Look {
         Ok(look)
     }
 
-    pub(super) fn passed<'a>(&'a self, source: &'a Path) -> Passed<'a> {
+    pub(super) fn passed<'a>(&'a self, source: &'a Store) -> Passed<'a> {
         let (projection, documents) = (&self.update.copy.projection, Some(&self.update.documents));
         Passed {
             passing: Passing { source, projection, documents },
@@ -158,7 +158,7 @@ impl Share {
         array: &ArrayCopy,
         target: &Path,
         update: &CopyUpdate,
-        source: &Path,
+        source: &Store,
         progress: &Progress,
     ) -> Result<Self, CopyError> {
         if update.fresh.contains(array.path()) {
@@ -173,7 +173,7 @@ impl Share {
                 run: None,
             });
         }
-        let known = KnownArray::read(&target.join(array.path()), array, source);
+        let known = KnownArray::read(&target.join(array.path()), array, &source.name());
         let scan = Scan::new(array, known.as_ref().ok(), progress)?;
         Ok(match known {
             Ok(known) => {

@@ -7,12 +7,12 @@ use crate::materialize::passed::{Passing, copy_file, lasting_stamp};
 use crate::materialize::place::Place;
 use crate::materialize::progress::Progress;
 use crate::materialize::{CopyError, look, record};
-use crate::source::Stamp;
+use crate::source::{FileState, Stamp, Store};
 use crate::zarr::CopyUpdate;
 use crate::zarr::hierarchy::{DOCUMENT, below};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -62,7 +62,7 @@ impl Passed<'_> {
                 if self.stamp(key).is_some_and(is_known) && !self.is_fresh(key) {
                     return;
                 }
-                let bytes = fs::metadata(self.passing.source.join(key)).map_or(0, |metadata| metadata.len());
+                let bytes = self.passing.source.state(key).map_or(0, |state| state.size_bytes);
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                 found.files += 1;
                 found.bytes += bytes;
@@ -145,16 +145,15 @@ impl Passed<'_> {
 
     /// The state of a file of the source, if that can be told from any other.
     fn stamp(&self, key: &str) -> Option<Stamp> {
-        let path = self.passing.source.join(key);
-        let found = look::settled(|| fs::metadata(&path), look::is_settling).ok()?;
-        (found.is_file() && !look::is_young(&found)).then(|| Stamp::of(&found))
+        let found = look::settled(|| self.passing.source.state(key), FileState::is_settling).ok()?;
+        (found.stamp.is_present() && !found.is_young()).then_some(found.stamp)
     }
 
     /// Whether the copy has a file of the source, which is in this state, as it is.
     fn is_there(&self, key: &str, stamp: Stamp) -> bool {
         let is_known = || self.known.is_some_and(|known| known.get(key) == Some(stamp));
         // Another file need not have other contents.
-        let is_same = || is_same(&self.passing.source.join(key), &self.target.join(key)).unwrap_or(false);
+        let is_same = || is_same(self.passing.source, &self.target.into(), key).unwrap_or(false);
         !self.is_fresh(key) && (is_known() || is_same())
     }
 
@@ -191,11 +190,19 @@ impl Passed<'_> {
             }
             let is_ours = is_array || self.known.is_some_and(|known| known.has(&below));
             let is_document = name == DOCUMENT || [record::STAMPS, record::PASSED].contains(&name.as_str());
-            if is_ours && !is_document && is_absent(&self.passing.source.join(&below)) {
+            if is_ours && !is_document && self.is_gone(&below) {
                 visit(&below)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the source does not have a file any more: not even as a link that leads nowhere.
+    fn is_gone(&self, key: &str) -> bool {
+        match self.passing.source {
+            Store::Disk { .. } => is_absent(&self.passing.source.path(key)),
+            Store::Objects(objects) => objects.state(key).is_ok_and(|state| !state.stamp.is_present()),
+        }
     }
 
     /// Whether a folder of the copy is an array of which the files are seen to otherwise, or somebody else's.
@@ -211,10 +218,10 @@ fn is_absent(path: &Path) -> bool {
     matches!(fs::symlink_metadata(path), Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
 }
 
-/// Whether two files hold the same.
-fn is_same(ours: &Path, theirs: &Path) -> io::Result<bool> {
-    let (mut ours, mut theirs) = (File::open(ours)?, File::open(theirs)?);
-    if ours.metadata()?.len() != theirs.metadata()?.len() {
+/// Whether two stores hold the same in the file with this key.
+fn is_same(ours: &Store, theirs: &Store, key: &str) -> io::Result<bool> {
+    let (Some(mut ours), Some(mut theirs)) = (ours.contents(key)?, theirs.contents(key)?) else { return Ok(false) };
+    if ours.state()?.size_bytes != theirs.state()?.size_bytes {
         return Ok(false);
     }
     let (mut left, mut right) = (vec![0; PART_BYTES], vec![0; PART_BYTES]);

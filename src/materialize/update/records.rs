@@ -14,10 +14,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Writes the records of a copy.
-#[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
-    /// The source, canonical.
-    pub(super) source: &'a Path,
+    /// What the source is called.
+    pub(super) source: PathBuf,
     pub(super) look: &'a Look,
     /// A folder beside the copy.
     pub(super) beside: &'a Path,
@@ -49,7 +48,7 @@ impl Records<'_> {
         let stamp = |file: u64| if is_unknown(file) { known::UNKNOWN } else { array.lasting_stamp(file) };
         cut_to.sort_unstable();
         cut_to.dedup();
-        let file = known::write_array(&self.fresh(), array, self.source, (&cut_to, run), stamp)?;
+        let file = known::write_array(&self.fresh(), array, &self.source, (&cut_to, run), stamp)?;
         self.put(&file, array.path(), record::STAMPS)
     }
 
@@ -57,7 +56,7 @@ impl Records<'_> {
     pub(super) fn write_fresh(&self, array: &ArrayCopy, folder: &Path) -> Result<(), CopyError> {
         let stamp = |file| array.lasting_stamp(file);
         let cut_to = [array.source().shape.clone()];
-        known::write_array(&folder.join(record::STAMPS), array, self.source, (&cut_to, None), stamp).map(drop)
+        known::write_array(&folder.join(record::STAMPS), array, &self.source, (&cut_to, None), stamp).map(drop)
     }
 
     /// Writes down what passes through, in the folder of the first array that is cut anew; arrays that are made as a whole are
@@ -72,7 +71,7 @@ impl Records<'_> {
         for path in documents.keys().filter(|path| is_there(path)) {
             notes.node(path, if cut.contains(path.as_str()) { Came::Cut } else { Came::Passed });
         }
-        let file = notes.write(&self.fresh(), self.source, &self.look.words)?;
+        let file = notes.write(&self.fresh(), &self.source, &self.look.words)?;
         self.put(&file, first, record::PASSED)?;
         for path in cut.iter().skip(1) {
             site::remove(&self.look.target.join(path).join(record::PASSED))?;

@@ -7,7 +7,7 @@ use crate::materialize::done::Done;
 use crate::materialize::known::{KnownArray, Was};
 use crate::materialize::look;
 use crate::materialize::progress::Progress;
-use crate::source::FileState;
+use crate::source::{FileState, SourceError};
 use rayon::prelude::*;
 
 /// Source files that are looked at before the next are, and by one thread in a row.
@@ -47,24 +47,32 @@ impl Scan {
         let mut scan = Scan::default();
         let grid = array.reader.file_grid();
         let n_files = Region::whole(grid).n_elems();
+        let judge = |was: Was, found: Result<FileState, SourceError>| match found {
+            Ok(state) if was == Was::Copied(state.stamp) && !state.is_young() => Found::Same,
+            Ok(state) => Found::Changed(Some(state)),
+            // Whoever reads it will say so.
+            Err(_) => Found::Changed(None),
+        };
+        let was = |indices: &[u64]| known.map_or(Was::Beyond, |known| known.get(indices));
         let one = |file: u64| {
             let indices = unravel(file, grid);
-            let was = known.map_or(Was::Beyond, |known| known.get(&indices));
             let found = look::settled(|| array.reader.state(&indices), FileState::is_settling);
-            let found = match found {
-                Ok(state) if was == Was::Copied(state.stamp) && !state.is_young() => Found::Same,
-                Ok(state) => Found::Changed(Some(state)),
-                // Whoever reads it will say so.
-                Err(_) => Found::Changed(None),
-            };
-            (was, found)
+            (was(&indices), judge(was(&indices), found))
         };
         for first in (0..n_files).step_by(WINDOW as usize) {
             if progress.is_stopping() {
                 return Err(CopyError::Stopped);
             }
             let files: Vec<u64> = (first..(first + WINDOW).min(n_files)).collect();
-            let found: Vec<(Was, Found)> = files.par_iter().with_min_len(RUN).map(|file| one(*file)).collect();
+            let found: Vec<(Was, Found)> = if array.reader.looks_together() {
+                let mut found = Vec::new();
+                let files = files.iter().map(|file| unravel(*file, grid));
+                let looked = array.reader.states(files, |file, state| found.push((was(file), judge(was(file), Ok(state)))));
+                looked.map_err(CopyError::from)?;
+                found
+            } else {
+                files.par_iter().with_min_len(RUN).map(|file| one(*file)).collect()
+            };
             if found.iter().any(|(_, found)| found.is_absent()) {
                 // Absence tells something only while the array is there.
                 array.reader.check_home().map_err(|error| CopyError::Store(error.to_string()))?;

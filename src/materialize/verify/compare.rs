@@ -5,14 +5,13 @@ use crate::geometry::{EncodedOrder, Pieces, Region, TileId, c_strides};
 use crate::materialize::CopyError;
 use crate::materialize::engine::Sink;
 use crate::materialize::progress::Progress;
-use crate::source::{self, ArrayReader, Counters, SourceError, Stamp};
+use crate::source::{self, ArrayReader, Counters, SourceError, Stamp, Store};
 use crate::synthesis::{CopyAxis, Slots, copy_strided};
 use crate::zarr::codecs::Endian;
 use crate::zarr::data_type::DataType;
 use crate::zarr::{Readable, SourceArray};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,15 +36,15 @@ pub(in crate::materialize) struct TargetArray {
 }
 
 impl TargetArray {
-    /// Prepares `theirs` of the store at `root`, for elements in the byte order `endian`. Reads nothing.
+    /// Prepares `theirs` of `store`, for elements in the byte order `endian`. Reads nothing.
     pub(in crate::materialize) fn new(
-        root: &Path,
+        store: &Store,
         theirs: &Readable,
         endian: Option<Endian>,
         counters: Arc<Counters>,
     ) -> Result<Self, SourceError> {
         let array = theirs.source.clone();
-        let reader = ArrayReader::new(root, &array, MAX_OPEN_SHARDS, counters)?;
+        let reader = ArrayReader::new(store, &array, MAX_OPEN_SHARDS, counters)?;
         let swapped = (theirs.endian != endian).then(|| theirs.data_type.clone());
         let mut fill = array.fill.clone();
         if let Some(data_type) = &swapped {

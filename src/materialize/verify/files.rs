@@ -5,12 +5,13 @@ use super::outcome::ArrayComparison;
 use super::runs::MOST_TOLD;
 use crate::materialize::CopyError;
 use crate::materialize::progress::Progress;
+use crate::source::{Contents, Objects, Store};
 use crate::zarr::hierarchy::{DOCUMENT, V2_DOCUMENTS};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -24,8 +25,10 @@ const INCOMPLETE: &str = ".partial";
 /// The chunk files of one array in both stores.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Folders<'a> {
-    pub(super) source: &'a Path,
-    pub(super) target: &'a Path,
+    pub(super) source: &'a Store,
+    pub(super) target: &'a Store,
+    /// The array.
+    pub(super) path: &'a str,
     pub(super) progress: &'a Progress,
 }
 
@@ -51,18 +54,25 @@ impl Folders<'_> {
             }),
             Err(why) => self.note(&tally, |tally| tally.fail(why)),
         };
-        let extra = |key: &str| match fs::symlink_metadata(self.source.join(key)) {
-            Err(error) if is_absent(&error) => {
+        let extra = |key: &str| match self.source.state(&self.key(key)) {
+            Ok(state) if !state.stamp.is_present() => {
                 self.note(&tally, |tally| tally.differ(format!("{key}: only in the target")));
             }
-            _ => {}
+            Ok(_) => {}
+            Err(error) => self.note(&tally, |tally| tally.fail(failed("source", key, &error))),
         };
-        for (side, folder, visit) in [
+        for (side, store, visit) in [
             ("source", self.source, &one as &(dyn Fn(&str) + Sync)),
             ("target", self.target, &extra as &(dyn Fn(&str) + Sync)),
         ] {
-            let mut walk = Walk { folder, visit, batch: Vec::new(), entered: HashSet::new(), progress: self.progress };
-            match walk.enter("").and_then(|()| walk.flush()) {
+            let folder = store.path(self.path);
+            let mut walk =
+                Walk { folder: &folder, visit, batch: Vec::new(), entered: HashSet::new(), progress: self.progress };
+            let walked = match store {
+                Store::Disk { .. } => walk.enter("").and_then(|()| walk.flush()),
+                Store::Objects(objects) => walk.objects(objects, self.path),
+            };
+            match walked {
                 Err(Failed::Stopped) => return Err(CopyError::Stopped),
                 Err(Failed::Io(why)) => {
                     self.note(&tally, |tally| tally.fail(format!("{side}: {why}")));
@@ -78,23 +88,29 @@ impl Folders<'_> {
         Ok(())
     }
 
+    /// The key in the stores, from one in the array.
+    fn key(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}/{key}", self.path) }
+    }
+
     fn note(&self, tally: &Mutex<Tally>, what: impl FnOnce(&mut Tally)) {
         what(&mut tally.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Bytes of a file of the source that were compared, and how the target's differs.
     fn compare_file(&self, key: &str) -> Result<(u64, Option<&'static str>), String> {
-        let failed = |side: &str, error: &io::Error| format!("{side}: chunk file {key}: cannot read it: {error}");
-        let mut ours = open(&self.source.join(key)).map_err(|error| failed("source", &error))?;
-        let mut theirs = match open(&self.target.join(key)) {
-            Err(error) if is_absent(&error) => return Ok((0, Some("only in the source"))),
-            opened => opened.map_err(|error| failed("target", &error))?,
+        let opened = |store: &Store| store.contents(&self.key(key));
+        let mut ours = opened(self.source)
+            .and_then(|opened| opened.ok_or(io::ErrorKind::NotFound.into()))
+            .map_err(|error| failed("source", key, &error))?;
+        let Some(mut theirs) = opened(self.target).map_err(|error| failed("target", key, &error))? else {
+            return Ok((0, Some("only in the source")));
         };
         let (mut left, mut right) = (vec![0; PART_BYTES], vec![0; PART_BYTES]);
         let mut bytes = 0;
         loop {
-            let n = fill(&mut ours, &mut left).map_err(|error| failed("source", &error))?;
-            let m = fill(&mut theirs, &mut right).map_err(|error| failed("target", &error))?;
+            let n = fill(&mut ours, &mut left).map_err(|error| failed("source", key, &error))?;
+            let m = fill(&mut theirs, &mut right).map_err(|error| failed("target", key, &error))?;
             bytes += n as u64;
             Progress::add(&self.progress.total_bytes, n as u64);
             Progress::add(&self.progress.done_bytes, n as u64);
@@ -153,8 +169,7 @@ impl Walk<'_> {
                 .file_name()
                 .into_string()
                 .map_err(|name| Failed::Io(format!("{}: the name {} is not UTF-8", path.display(), name.display())))?;
-            let is_document = key.is_empty() && (name == DOCUMENT || V2_DOCUMENTS.contains(&name.as_str()));
-            if is_document || name.ends_with(INCOMPLETE) {
+            if (key.is_empty() && is_document(&name)) || name.ends_with(INCOMPLETE) {
                 continue;
             }
             let below = if key.is_empty() { name } else { format!("{key}/{name}") };
@@ -174,6 +189,20 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// The same of the objects below `path`.
+    fn objects(&mut self, objects: &Objects, path: &str) -> Result<(), Failed> {
+        let mut outcome = Ok(());
+        let walked = objects.walk_below(path, BATCH, &mut |page| {
+            let is_chunk =
+                |name: &String| !is_document(name) && !name.split('/').any(|part| part.ends_with(INCOMPLETE));
+            self.batch.extend(page.into_iter().map(|(name, _)| name).filter(is_chunk));
+            outcome = self.flush();
+            outcome.is_ok()
+        });
+        outcome?;
+        walked.map_err(|error| Failed::Io(format!("cannot list {}: {error}", objects.url(path))))
+    }
+
     fn flush(&mut self) -> Result<(), Failed> {
         let visit = |key: String| {
             if self.progress.is_stopping() {
@@ -186,14 +215,16 @@ impl Walk<'_> {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if opened.metadata()?.is_file() { Ok(opened) } else { Err(io::Error::other("it is no regular file")) }
+fn is_document(name: &str) -> bool {
+    name == DOCUMENT || V2_DOCUMENTS.contains(&name)
+}
+
+fn failed(side: &str, key: &str, error: &io::Error) -> String {
+    format!("{side}: chunk file {key}: cannot read it: {error}")
 }
 
 /// Reads until `buffer` is full or the file ends.
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn fill(file: &mut Contents, buffer: &mut [u8]) -> io::Result<usize> {
     let mut n = 0;
     while n < buffer.len() {
         match file.read(&mut buffer[n..]) {
@@ -204,8 +235,4 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(n)
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -3,17 +3,16 @@
 use super::documents::{self, Described};
 use super::outcome::{ArrayComparison, GroupComparison};
 use crate::materialize::CopyError;
-use crate::source::hierarchy;
+use crate::source::{self, hierarchy};
 use crate::zarr::array::ArrayNode;
 use crate::zarr::json::{self, Value};
 use crate::zarr::{Hierarchy, NodeDocs, Nodes, Readable, SourceArray, read_nodes, stored};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 /// One of the two stores, its documents read.
 #[derive(Debug)]
 pub(super) struct Store {
-    pub(super) root: PathBuf,
+    pub(super) store: source::Store,
     hierarchy: Hierarchy,
     nodes: Nodes,
 }
@@ -39,12 +38,12 @@ pub(super) enum How {
 }
 
 impl Store {
-    /// Reads the documents of the store at `root`.
-    pub(super) fn read(root: &Path) -> Result<Self, CopyError> {
+    /// Reads the documents of the store at `store`.
+    pub(super) fn read(store: &source::Store) -> Result<Self, CopyError> {
         let refuse = |why: String| CopyError::Store(why);
-        let hierarchy = hierarchy::read(root).map_err(|error| refuse(error.to_string()))?;
-        let nodes = read_nodes(&hierarchy).map_err(|error| refuse(format!("{}: {error}", root.display())))?;
-        Ok(Store { root: root.to_owned(), hierarchy, nodes })
+        let hierarchy = hierarchy::read(store).map_err(|error| refuse(error.to_string()))?;
+        let nodes = read_nodes(&hierarchy).map_err(|error| refuse(format!("{}: {error}", store.name().display())))?;
+        Ok(Store { store: store.clone(), hierarchy, nodes })
     }
 
     fn array(&self, path: &str) -> Option<&ArrayNode> {

@@ -10,10 +10,9 @@ use crate::materialize::CopyError;
 use crate::materialize::array::ArrayCopy;
 use crate::materialize::progress::Progress;
 use crate::materialize::strings::{Found, Room, Shares, SourceLeaves, each_file};
-use crate::source::{ArrayReader, Counters, SourceError};
+use crate::source::{ArrayReader, Counters, SourceError, Store};
 use crate::zarr::{SourceArray, VirtualArray, show};
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Target shards kept open.
@@ -38,7 +37,7 @@ struct Sum {
 impl StringsPair {
     /// Prepares both arrays, the source's first. Reads nothing.
     pub(super) fn new(
-        [source, target]: [&Path; 2],
+        [source, target]: [&Store; 2],
         [ours, theirs]: [SourceArray; 2],
         counters: &Arc<Counters>,
     ) -> Result<Self, String> {

@@ -56,6 +56,11 @@ impl ArrayReader {
         Folder { directory: opened.ok() }
     }
 
+    /// Whether looking at many files at once takes fewer requests than one by one.
+    pub fn looks_together(&self) -> bool {
+        self.store.objects().is_some()
+    }
+
     /// Looks at a file without opening it.
     ///
     /// # Errors

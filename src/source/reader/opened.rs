@@ -16,12 +16,12 @@ pub(in crate::source) enum Opened {
 /// All that is read of it is of one state.
 #[derive(Debug)]
 pub(in crate::source) struct Object {
-    pub(super) objects: Arc<Objects>,
-    pub(super) key: String,
-    pub(super) state: FileState,
+    pub(in crate::source) objects: Arc<Objects>,
+    pub(in crate::source) key: String,
+    pub(in crate::source) state: FileState,
     /// Where the bytes that were read first lie.
-    pub(super) offset: u64,
-    pub(super) bytes: Vec<u8>,
+    pub(in crate::source) offset: u64,
+    pub(in crate::source) bytes: Vec<u8>,
 }
 
 impl Opened {
@@ -56,15 +56,20 @@ impl Object {
             out.copy_from_slice(held);
             return Ok(len);
         }
+        out.copy_from_slice(&self.fetch(offset, len as u64)?);
+        Ok(len)
+    }
+
+    /// Asks for bytes of it, all of which there are.
+    pub(in crate::source) fn fetch(&self, offset: u64, len: u64) -> io::Result<Vec<u8>> {
         let Got { state, offset: at, bytes } =
-            self.objects.get(&self.key, Part::From(offset, len as u64))?.ok_or_else(changed)?;
+            self.objects.get(&self.key, Part::From(offset, len))?.ok_or_else(changed)?;
         if state.stamp != self.state.stamp {
             return Err(changed());
         }
-        if (at, bytes.len()) != (offset, len) {
+        if (at, bytes.len() as u64) != (offset, len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        out.copy_from_slice(&bytes);
-        Ok(len)
+        Ok(bytes)
     }
 }
