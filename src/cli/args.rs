@@ -80,7 +80,8 @@ impl Command {
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// The store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
+    /// The store: a directory with zarr.json, .zgroup or .zarray, a zip archive of one, or a URL (s3, gs,
+    /// az, http, https)
     pub(crate) source: PathBuf,
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
@@ -94,7 +95,8 @@ pub(crate) struct InspectArgs {
 
 #[derive(Args)]
 pub(crate) struct MountArgs {
-    /// The store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
+    /// The store: a directory with zarr.json, .zgroup or .zarray, a zip archive of one, or a URL (s3, gs,
+    /// az, http, https)
     pub(crate) source: PathBuf,
     /// An empty directory, or one to create; or /dev/fd/N, a FUSE descriptor opened and mounted by another
     pub(crate) mountpoint: PathBuf,
@@ -129,7 +131,8 @@ pub(crate) struct MountArgs {
 
 #[derive(Args)]
 pub(crate) struct ExecArgs {
-    /// The store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
+    /// The store: a directory with zarr.json, .zgroup or .zarray, a zip archive of one, or a URL (s3, gs,
+    /// az, http, https)
     pub(crate) source: PathBuf,
     /// The command; {} in it stands for the view's path (also in $RECHUNKFS_VIEW)
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -144,7 +147,8 @@ pub(crate) struct ExecArgs {
 
 #[derive(Args)]
 pub(crate) struct MaterializeArgs {
-    /// The store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
+    /// The store: a directory with zarr.json, .zgroup or .zarray, a zip archive of one, or a URL (s3, gs,
+    /// az, http, https)
     pub(crate) source: PathBuf,
     /// The copy: a directory that is not there yet, or empty
     pub(crate) target: PathBuf,
@@ -205,7 +209,8 @@ pub(crate) struct MaterializeArgs {
 
 #[derive(Args)]
 pub(crate) struct VerifyArgs {
-    /// A store: a directory with zarr.json, .zgroup or .zarray, or a URL (s3, gs, az, http, https)
+    /// A store: a directory with zarr.json, .zgroup or .zarray, a zip archive of one, or a URL (s3, gs,
+    /// az, http, https)
     pub(crate) source: PathBuf,
     /// Another, or a mount
     pub(crate) target: PathBuf,

@@ -249,7 +249,8 @@ impl VerifyConfig {
             true => open_source(target, options)?,
             false => {
                 let canonical = target.canonicalize();
-                Store::from(&canonical.with_context(|| format!("the target {} cannot be opened", target.display()))?)
+                let target = canonical.with_context(|| format!("the target {} cannot be opened", target.display()))?;
+                Store::open(&target, &[])?
             }
         };
         Ok(Self {
@@ -281,12 +282,12 @@ pub(crate) fn open_source(source: &Path, options: &[StorageOption]) -> anyhow::R
         "--storage-option is for a source behind a URL; {} is a path",
         source.display()
     );
-    Ok(Store::from(&canonical_source(source)?))
+    Ok(Store::open(&canonical_source(source)?, &[])?)
 }
 
 /// Threads of a copy or a comparison: those that wait for a server leave the CPUs to others.
 fn copying_threads<const N: usize>(stores: [&Store; N]) -> usize {
-    let is_remote = stores.iter().any(|store| store.objects().is_some());
+    let is_remote = stores.iter().any(|store| store.is_remote());
     default_threads().max(if is_remote { REMOTE_THREADS } else { 0 })
 }
 

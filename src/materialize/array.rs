@@ -245,8 +245,7 @@ impl ArrayCopy {
             // Absence tells something only while the array is there.
             self.reader.check_home()?;
         }
-        let settled: Vec<_> =
-            settled.into_iter().map(|(at, state)| (at, self.settle(at, &state).to_raw())).collect();
+        let settled: Vec<_> = settled.into_iter().map(|(at, state)| (at, self.settle(at, &state).to_raw())).collect();
         lock(&self.fresh).extend(settled);
         Ok(())
     }

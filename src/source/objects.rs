@@ -3,7 +3,10 @@
 //! Every response tells the state of its object, so nothing is opened before it is read, nor looked at after it. Callers
 //! wait for answers; many at once are many threads, or one call for many keys.
 
+mod archive;
 mod open;
+
+pub(super) use archive::is_archive;
 
 use super::{FileState, Stamp};
 use futures::StreamExt;
@@ -34,6 +37,8 @@ pub struct Objects {
     name: String,
     /// Keys can be listed, in order.
     is_listed: bool,
+    /// Each answer takes a while.
+    is_remote: bool,
     /// What messages must not say.
     secrets: Vec<String>,
     runtime: tokio::runtime::Runtime,
@@ -123,6 +128,11 @@ impl Objects {
     /// Whether names can be listed.
     pub fn is_listed(&self) -> bool {
         self.is_listed
+    }
+
+    /// Whether each answer takes a while.
+    pub fn is_remote(&self) -> bool {
+        self.is_remote
     }
 
     /// Notes the nodes of the hierarchy, besides those of before.

@@ -1,7 +1,7 @@
-//! Where a store is: in a directory, or in the objects below a URL.
+//! Where a store is: in a directory, in the objects below a URL, or in an archive.
 
 use super::bounds::Bounds;
-use super::objects::Objects;
+use super::objects::{Objects, is_archive};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub enum Store {
         /// What of all that its paths lead to may be read.
         bounds: Bounds,
     },
-    /// Objects below a URL.
+    /// Objects below a URL, or in an archive.
     Objects(Arc<Objects>),
 }
 
@@ -40,6 +40,7 @@ impl Store {
     pub fn open(source: &Path, options: &[StorageOption]) -> io::Result<Self> {
         match source.to_str().filter(|_| Self::is_url(source)) {
             Some(url) => Ok(Store::Objects(Arc::new(Objects::open(url, options)?))),
+            None if is_archive(source) => Ok(Store::Objects(Arc::new(Objects::archive(source)?))),
             None => Ok(source.into()),
         }
     }
@@ -75,6 +76,11 @@ impl Store {
             Store::Disk { .. } => None,
             Store::Objects(objects) => Some(objects),
         }
+    }
+
+    /// Whether each answer takes a while.
+    pub fn is_remote(&self) -> bool {
+        self.objects().is_some_and(|objects| objects.is_remote())
     }
 
     /// The same, of which nothing is read that a link leads to elsewhere; its root is canonical. Objects have no links.

@@ -84,7 +84,7 @@ impl View {
         read_timeout: Duration,
     ) -> Result<Arc<View>, ViewError> {
         let store = store.into();
-        if store.objects().is_some() {
+        if store.is_remote() {
             options.threads = options.threads.max(REMOTE_THREADS);
         }
         let counters = Arc::new(Counters::default());

@@ -67,7 +67,8 @@ impl Scan {
             let found: Vec<(Was, Found)> = if array.reader.looks_together() {
                 let mut found = Vec::new();
                 let files = files.iter().map(|file| unravel(*file, grid));
-                let looked = array.reader.states(files, |file, state| found.push((was(file), judge(was(file), Ok(state)))));
+                let looked =
+                    array.reader.states(files, |file, state| found.push((was(file), judge(was(file), Ok(state)))));
                 looked.map_err(CopyError::from)?;
                 found
             } else {

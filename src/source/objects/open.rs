@@ -1,6 +1,7 @@
-//! From a URL, the environment and options to a client.
+//! From a URL, the environment and options to a client; from a path to an archive.
 
-use super::{Objects, Totals};
+use super::archive::Archive;
+use super::{Key, Objects, Totals};
 use crate::source::store::StorageOption;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
@@ -8,6 +9,7 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
 use std::io;
+use std::path::Path;
 use std::sync::RwLock;
 use std::time::Duration;
 use url::{Position, Url};
@@ -99,14 +101,32 @@ impl Objects {
         let given = std::env::vars()
             .filter(|(name, _)| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix)));
         let secrets = given.chain(options.iter().cloned()).filter(|(name, _)| is_secret(name)).map(|(_, value)| value);
+        let secrets = secrets.filter(|value| value.len() >= LEAST_SECRET).collect();
+        let name = url.trim_end_matches('/').to_owned();
+        Ok(Objects { is_listed, secrets, ..Self::of(store, prefix, name, THREADS)? })
+    }
+
+    /// The members of the zip archive at `path`, or those in its only folder.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is damaged.
+    pub fn archive(path: &Path) -> io::Result<Self> {
+        let archive = Archive::open(path)?;
+        let prefix = archive.only_folder().map(Key::from).unwrap_or_default();
+        let name = path.to_string_lossy().into_owned();
+        Ok(Objects { is_remote: false, ..Self::of(Box::new(archive), prefix, name, 1)? })
+    }
+
+    fn of(store: Box<dyn ObjectStore>, prefix: Key, name: String, threads: usize) -> io::Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         Ok(Objects {
             store,
             prefix,
-            name: url.trim_end_matches('/').to_owned(),
-            is_listed,
-            secrets: secrets.filter(|value| value.len() >= LEAST_SECRET).collect(),
-            runtime: runtime.worker_threads(THREADS).thread_name("requests").enable_all().build()?,
+            name,
+            is_listed: true,
+            is_remote: true,
+            secrets: Vec::new(),
+            runtime: runtime.worker_threads(threads).thread_name("requests").enable_all().build()?,
             totals: Totals::default(),
             nodes: RwLock::default(),
         })
