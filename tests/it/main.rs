@@ -12,6 +12,7 @@ mod files;
 mod flips;
 mod following;
 mod fuse_model;
+mod fuzz;
 mod hostile;
 mod leaf;
 mod partitions;
