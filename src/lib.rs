@@ -26,6 +26,7 @@
 //! Modules, bottom up; arrows only point down (see docs/ARCHITECTURE.md).
 
 pub mod cache;
+mod drill;
 pub mod fuse;
 pub mod geometry;
 pub mod materialize;

@@ -15,6 +15,7 @@ mod fuse_model;
 mod fuzz;
 mod hostile;
 mod leaf;
+mod panics;
 mod partitions;
 mod reference;
 mod scale;
