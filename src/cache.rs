@@ -11,13 +11,13 @@
 mod buffer;
 pub mod disk;
 
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use buffer::Stock;
 pub use buffer::{Buffer, rounded};
 use lru::LruCache;
 use std::collections::VecDeque;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The cache. Entries must own the tickets of their memory.
 pub struct Cache<K, V> {

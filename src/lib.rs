@@ -33,6 +33,7 @@ pub mod materialize;
 pub mod memory;
 pub mod mounts;
 pub mod source;
+mod sync;
 pub mod synthesis;
 pub mod view;
 pub mod zarr;
