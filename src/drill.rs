@@ -24,7 +24,8 @@ mod armed {
             text.split(',').filter_map(read).map(|(place, n): (String, u64)| (place, AtomicU64::new(n))).collect()
         });
         let armed = places.iter().find(|(known, _)| known == place);
-        let is_left = |(_, left): &(String, AtomicU64)| left.try_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok();
+        let is_left =
+            |(_, left): &(String, AtomicU64)| left.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok();
         assert!(!armed.is_some_and(is_left), "a drill at {place}");
     }
 }

@@ -14,8 +14,10 @@ use rechunkfs::zarr::{Document, Hierarchy, NodeDocs};
 /// Takes any bytes: what is wrong is an error, and whatever is read is right.
 pub type Target = Box<dyn Fn(&[u8]) + Send + Sync>;
 
-/// By the names of their seeds' folders.
-pub const TARGETS: [(&str, fn() -> Target); 7] = [
+/// A target by the name of its seeds' folder, and how it is set up.
+type Named = (&'static str, fn() -> Target);
+
+pub const TARGETS: [Named; 7] = [
     ("blosc", blosc::target),
     ("documents", documents::target),
     ("journals", journals::target),

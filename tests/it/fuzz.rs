@@ -12,7 +12,9 @@ fn every_seed_ends_with_bytes_or_an_error() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let mut of_folder: Vec<String> = fs::read_dir(root.join("fuzz_targets"))
         .expect("a folder")
-        .map(|entry| entry.expect("an entry").path().with_extension("").file_name().unwrap().display().to_string())
+        .map(|entry| {
+            entry.expect("an entry").path().with_extension("").file_name().expect("a name").display().to_string()
+        })
         .collect();
     of_folder.sort();
     assert_eq!(of_folder, targets::TARGETS.map(|(name, _)| name), "a target is missing here");

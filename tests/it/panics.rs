@@ -1,6 +1,8 @@
 //! A bug in any thread: whoever meets it has an error, and everybody else what they came for. Debug builds panic where
 //! `RECHUNKFS_DRILL` says.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use crate::faults::open_direct;
 use crate::support::*;
 use std::fs;
