@@ -48,8 +48,10 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        let array = self.array.path().to_owned();
-        self.finish(Err(ViewError::Panicked { array }));
+        if self.reply.is_some() {
+            let array = self.array.path().to_owned();
+            self.finish(Err(ViewError::Panicked { array }));
+        }
     }
 }
 
