@@ -11,12 +11,13 @@
 mod buffer;
 pub mod disk;
 
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use buffer::Stock;
 pub use buffer::{Buffer, rounded};
 use lru::LruCache;
 use std::collections::VecDeque;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The cache. Entries must own the tickets of their memory.
 pub struct Cache<K, V> {
@@ -156,7 +157,8 @@ impl<K: Hash + Eq + Send + 'static, V: Clone + Send + 'static> Cache<K, V> {
             let fits = state.used_bytes + first.bytes <= self.capacity_bytes || state.used_bytes == 0;
             if fits && let Some(request) = state.waiting.pop_front() {
                 let ticket = self.issue(state, request.bytes);
-                (request.granted)(ticket);
+                // Whoever panics here must not keep all others from being granted.
+                let _ = catch_unwind(AssertUnwindSafe(|| (request.granted)(ticket)));
             } else if let Some(victim) = state.entries.pop_lru() {
                 state.evicted += 1;
                 // Dropping it may release its ticket, which takes the lock.
@@ -300,6 +302,18 @@ mod tests {
         assert!(waiting.try_recv().is_err(), "nothing to evict yet");
         cache.insert(1, Arc::new(built));
         assert!(waiting.try_recv().is_ok(), "nobody would look again");
+    }
+
+    #[test]
+    fn one_who_panics_when_granted_keeps_nobody_else_from_being_granted() {
+        let cache = TestCache::new(100);
+        let held = take(&cache, 80).try_recv().expect("room");
+        cache.request(50, |_ticket| panic!("this one is meant to panic"));
+        let waiting = take(&cache, 70);
+        drop(held);
+        assert!(waiting.try_recv().is_ok());
+        drop(waiting);
+        assert_eq!(cache.usage().used_bytes, 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From the command line to the commands, and from their errors to one line and an exit code.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -46,7 +47,9 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let json = cli.command.json();
-    match dispatch(cli) {
+    // The panic itself has been printed, or is in the log.
+    let panicked = |_| Err(anyhow::anyhow!("internal error; please report it, with the panic that was logged before"));
+    match catch_unwind(AssertUnwindSafe(|| dispatch(cli))).unwrap_or_else(panicked) {
         Ok(code) => code,
         Err(error) => {
             let message = one_line(&format!("{error:#}"));

@@ -86,18 +86,18 @@ impl Filesystem for FileSystem {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        guarded(|| match self.lookup_entry(parent, name) {
+        guarded("lookup", || match self.lookup_entry(parent, name) {
             Ok((attributes, ttl)) => reply.entry_with_ttls(&ttl, &self.entry_ttl(), &attributes, Generation(0)),
             Err(error) => reply.error(errno::of(&error)),
         });
     }
 
     fn forget(&self, _request: &Request, inode: INodeNo, n_lookups: u64) {
-        self.inodes.forget(inode.0, n_lookups);
+        guarded("forget", || self.inodes.forget(inode.0, n_lookups));
     }
 
     fn getattr(&self, _request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        guarded(|| match self.fresh_attributes(inode) {
+        guarded("getattr", || match self.fresh_attributes(inode) {
             Ok((attributes, ttl)) => reply.attr(&ttl, &attributes),
             Err(error) => reply.error(errno::of_open(&error)),
         });
@@ -133,7 +133,7 @@ impl Filesystem for FileSystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        guarded(|| match self.node(inode) {
+        guarded("read", || match self.node(inode) {
             Ok(node) => self.view.read(
                 &node,
                 offset,
@@ -148,7 +148,7 @@ impl Filesystem for FileSystem {
     }
 
     fn readdir(&self, _request: &Request, inode: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        guarded(|| {
+        guarded("readdir", || {
             let listed = self.node(inode).and_then(|node| {
                 self.view.list(&node, offset, &mut |entry| {
                     let kind = if entry.is_directory { FileType::Directory } else { FileType::RegularFile };
@@ -171,7 +171,7 @@ impl Filesystem for FileSystem {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        guarded(|| {
+        guarded("readdirplus", || {
             let listed = self.node(inode).and_then(|node| {
                 self.view.list(&node, offset, &mut |entry| {
                     // Inode 0 gives the name alone: no look-up is counted for it.
@@ -213,12 +213,14 @@ impl Filesystem for FileSystem {
         if inode != INodeNo::ROOT || name != STATUS_ATTRIBUTE {
             return reply.error(Errno::ENODATA);
         }
-        let status = self.view.status_json();
-        match size as usize {
-            0 => reply.size(status.len() as u32),
-            room if room < status.len() => reply.error(Errno::ERANGE),
-            _ => reply.data(status.as_bytes()),
-        }
+        guarded("getxattr", || {
+            let status = self.view.status_json();
+            match size as usize {
+                0 => reply.size(status.len() as u32),
+                room if room < status.len() => reply.error(Errno::ERANGE),
+                _ => reply.data(status.as_bytes()),
+            }
+        });
     }
 
     // No list of attributes: copying tools would take the status along.
@@ -243,19 +245,21 @@ impl Filesystem for FileSystem {
 
     // Asked for access(2) and chdir(2), where the kernel does not heed modes by itself.
     fn access(&self, _request: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let is_directory = match self.node(inode) {
-            Ok(Node::Directory(_)) => true,
-            Ok(Node::Host { stamp, .. }) => stamp.is_directory,
-            Ok(_) => false,
-            Err(error) => return reply.error(errno::of_open(&error)),
-        };
-        if mask.contains(AccessFlags::W_OK) {
-            reply.error(Errno::EROFS);
-        } else if mask.contains(AccessFlags::X_OK) && !is_directory {
-            reply.error(Errno::EACCES);
-        } else {
-            reply.ok();
-        }
+        guarded("access", || {
+            let is_directory = match self.node(inode) {
+                Ok(Node::Directory(_)) => true,
+                Ok(Node::Host { stamp, .. }) => stamp.is_directory,
+                Ok(_) => false,
+                Err(error) => return reply.error(errno::of_open(&error)),
+            };
+            if mask.contains(AccessFlags::W_OK) {
+                reply.error(Errno::EROFS);
+            } else if mask.contains(AccessFlags::X_OK) && !is_directory {
+                reply.error(Errno::EACCES);
+            } else {
+                reply.ok();
+            }
+        });
     }
 
     // ENOSYS on these tells the kernel, once, to do without asking.

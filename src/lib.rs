@@ -26,12 +26,14 @@
 //! Modules, bottom up; arrows only point down (see docs/ARCHITECTURE.md).
 
 pub mod cache;
+mod drill;
 pub mod fuse;
 pub mod geometry;
 pub mod materialize;
 pub mod memory;
 pub mod mounts;
 pub mod source;
+mod sync;
 pub mod synthesis;
 pub mod view;
 pub mod zarr;

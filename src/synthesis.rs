@@ -158,6 +158,7 @@ fn build_group(ground: Ground<'_>, share: &LeafShare, group: &Group, targets: &T
         if nth > 0 {
             leaf[run.axis] += nth as u64;
         }
+        crate::drill::at("decode");
         match ground.leaves.read(share, &leaf, &lay, workspace, part) {
             Ok(true) => {}
             Ok(false) => fill_with(part, ground.fill),

@@ -1,24 +1,9 @@
-//! gzip, zlib and zstd streams of any bytes; the first byte chooses which.
 #![no_main]
 
-mod leaf;
-
-use leaf::Leaf;
 use libfuzzer_sys::fuzz_target;
+use rechunkfs_fuzz::Target;
 use std::sync::LazyLock;
 
-static LEAVES: LazyLock<[Leaf; 3]> = LazyLock::new(|| {
-    [
-        r#"{"name":"gzip","configuration":{"level":1}}"#,
-        r#"{"name":"numcodecs.zlib","configuration":{"level":1}}"#,
-        r#"{"name":"zstd","configuration":{"level":1,"checksum":false}}"#,
-    ]
-    // Longer than what is decoded for the checks at the end.
-    .map(|codec| Leaf::new(codec, 100_000))
-});
+static TARGET: LazyLock<Target> = LazyLock::new(rechunkfs_fuzz::stream::target);
 
-fuzz_target!(|data: &[u8]| {
-    if let Some((which, encoded)) = data.split_first() {
-        LEAVES[usize::from(*which) % LEAVES.len()].read(encoded);
-    }
-});
+fuzz_target!(|data: &[u8]| TARGET(data));

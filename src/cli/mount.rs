@@ -162,7 +162,7 @@ fn start_log(config: &MountConfig) -> anyhow::Result<Option<PathBuf>> {
 fn on_signal(mount: Option<Mount>, served: Served) -> impl FnMut(i32, bool) + Send + 'static {
     move |signal, first| {
         if !first {
-            std::process::exit(signals::exit_code(signal));
+            session::end(signals::exit_code(signal));
         }
         tracing::info!("signal {signal}: unmounting");
         let served = Arc::clone(&served);

@@ -6,7 +6,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -235,6 +235,24 @@ pub fn inherited(number: i32) -> Result<OwnedFd, MountError> {
     // Children (fusermount3, say) must not keep the connection alive.
     fcntl_setfd(&device, FdFlags::CLOEXEC).map_err(|_| MountError::NotOurDevice { number })?;
     Ok(device.into())
+}
+
+/// Lets go of every FUSE device that this process has open, as its end would, which a thread in a system call of a source that
+/// hangs keeps from coming: readers get an error and need not wait for that call. Call it last: requests go nowhere then.
+#[expect(unsafe_code, reason = "the descriptors are not ours but the session's")]
+pub fn let_go() {
+    let Ok(nowhere) = File::open("/dev/null") else { return };
+    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if std::fs::read_link(entry.path()).is_ok_and(|path| path == Path::new(DEVICE))
+            && let Some(number) = number
+        {
+            // SAFETY: its owner, the session, goes on to own a descriptor with this number, which is open, as dup2 leaves
+            // no time at which it is not; and it is not closed here.
+            let mut device = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+            let _ = rustix::io::dup2(&nowhere, &mut device);
+        }
+    }
 }
 
 #[cfg(test)]

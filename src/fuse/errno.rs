@@ -54,9 +54,13 @@ fn of_io(error: &std::io::Error) -> Errno {
 }
 
 /// A panic must not take the session's thread with it: the reply, dropped on the way, has then answered EIO.
-pub(super) fn guarded(body: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(body)).is_err() {
-        tracing::error!("a request panicked and was answered with EIO; this is a bug");
+pub(super) fn guarded(request: &str, body: impl FnOnce()) {
+    let drilled = || {
+        crate::drill::at(request);
+        body();
+    };
+    if catch_unwind(AssertUnwindSafe(drilled)).is_err() {
+        tracing::error!("a {request} panicked and was answered with EIO; this is a bug");
     }
 }
 

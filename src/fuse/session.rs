@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fuser::{Config, Filesystem, SessionACL};
 
-use super::unmount;
+use super::{device, unmount};
 use crate::mounts::Mount;
 
 /// How long readers may go on once we were asked to end. Whoever asks expects us gone within 5 s.
@@ -100,7 +100,7 @@ pub fn stop(mount: Option<&Mount>, last_words: impl FnOnce() + Send + 'static) {
     let Some(mount) = mount else {
         // Mounted by somebody else, who alone can unmount. Ending the process ends the connection.
         last_words();
-        std::process::exit(0);
+        end(0);
     };
     if let Err(cause) = unmount::detach(mount) {
         tracing::error!("{cause}");
@@ -109,6 +109,12 @@ pub fn stop(mount: Option<&Mount>, last_words: impl FnOnce() + Send + 'static) {
         thread::sleep(DRAIN_TIME);
         tracing::warn!("files were still open {} s after unmounting: their readers get errors", DRAIN_TIME.as_secs());
         last_words();
-        std::process::exit(0);
+        end(0);
     });
+}
+
+/// Ends the process, and with it the connection, also where a thread is in a system call that does not return.
+pub fn end(exit_code: i32) -> ! {
+    device::let_go();
+    std::process::exit(exit_code)
 }

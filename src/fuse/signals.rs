@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -43,10 +44,12 @@ impl Signals {
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut first = true;
             for signal in caught.forever() {
-                match lock(&shared).as_mut() {
+                let act = AssertUnwindSafe(|| match lock(&shared).as_mut() {
                     Some(action) => action(signal, first),
                     None => std::process::exit(exit_code(signal)),
-                }
+                });
+                // The second signal must find somebody who listens.
+                let _ = catch_unwind(act);
                 first = false;
             }
         })?;

@@ -111,9 +111,9 @@ impl Commits {
         progress: &Progress,
         work: impl FnOnce() -> Result<T, CopyError>,
     ) -> Result<T, CopyError> {
-        let done = std::thread::scope(|scope| {
+        let (committed, done) = std::thread::scope(|scope| {
             let committing = scope.spawn(|| {
-                let result = self.run(journal, arrays);
+                let result = CopyError::of_panic(|| self.run(journal, arrays));
                 if result.is_err() {
                     // The copy ends where its progress cannot be kept.
                     progress.stop();
@@ -124,12 +124,13 @@ impl Commits {
             let ending = Ending(self);
             let done = work();
             drop(ending);
-            let committed = committing.join().unwrap_or(Ok(()));
-            committed.and(done)
+            (committing.join().unwrap_or(Err(CopyError::Panicked)), done)
         });
-        let committed = self.commit(journal, arrays);
-        let done = done?;
+        // What a commit that failed was to name is lost, and with it the stamps of what is named after it.
         committed?;
+        let rest = self.commit(journal, arrays);
+        let done = done?;
+        rest?;
         Ok(done)
     }
 
@@ -188,6 +189,7 @@ impl Commits {
         if commit.is_empty() {
             return Ok(());
         }
+        crate::drill::at("commit");
         // One call for many files, and their directories' entries too.
         let sync = || self.folders.iter().try_for_each(|folder| sync_file_system(folder));
         sync()?;

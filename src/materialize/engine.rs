@@ -142,7 +142,7 @@ pub(super) fn sweep_tiles(work: Work<'_>, tiles: Range<u64>) -> Result<Vec<Arc<S
             if lock(&ended).is_some() {
                 return;
             }
-            match step(work, &slots, &memory, &turn, &failures) {
+            match CopyError::of_panic(|| step(work, &slots, &memory, &turn, &failures)) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -180,6 +180,7 @@ fn step(
         let Some(ticket) = wait_for(memory, bytes, work.progress) else { return Err(CopyError::Stopped) };
         (job, ticket)
     };
+    crate::drill::at("tile");
     let present = match work.pool.install(|| work.array.is_any_present(&job.share.coverage)) {
         // Reading it says what is wrong.
         Err(_) if work.keep_going => true,

@@ -3,6 +3,7 @@
 use super::verify::Comparison;
 use crate::source::SourceError;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -166,12 +167,20 @@ pub enum CopyError {
         /// What was found.
         comparison: Box<Comparison>,
     },
+    /// A bug.
+    #[error("internal error; please report it, with the panic that was logged before")]
+    Panicked,
     /// The user said so.
     #[error("stopped")]
     Stopped,
 }
 
 impl CopyError {
+    /// Does `work`, of which a panic is an error too: threads beside it are to stop, and the copy to end in order.
+    pub(super) fn of_panic<T>(work: impl FnOnce() -> Result<T, CopyError>) -> Result<T, CopyError> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(CopyError::Panicked))
+    }
+
     /// Going on later makes sense.
     pub fn is_resumable(&self) -> bool {
         matches!(self, CopyError::Stopped | CopyError::Full { .. } | CopyError::Restless { .. })

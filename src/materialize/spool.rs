@@ -375,7 +375,8 @@ fn in_turn(n: u64, progress: &Progress, work: impl Fn(u64) -> Result<(), CopyErr
             if nth >= n || lock(&ended).is_some() {
                 return;
             }
-            let worked = if progress.is_stopping() { Err(CopyError::Stopped) } else { work(nth) };
+            let worked =
+                if progress.is_stopping() { Err(CopyError::Stopped) } else { CopyError::of_panic(|| work(nth)) };
             if let Err(error) = worked {
                 lock(&ended).get_or_insert(error);
             }

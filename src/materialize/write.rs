@@ -80,6 +80,7 @@ impl Writer<'_> {
     }
 
     fn put_chunk(&self, file: u64, region: &Region, bytes: &[u8]) -> Result<(), CopyError> {
+        crate::drill::at("encode");
         let encoded = Progress::timed(&self.progress.encode_ns, || self.encode(region, bytes, region))?;
         let Some(encoded) = encoded else { return self.is_done(file, None) };
         let key = self.array.written_name(file);

@@ -22,9 +22,9 @@ impl Calls {
             began[free] = Some(now);
             free
         };
-        let result = call();
-        self.lock()[at] = None;
-        result
+        // Also where the call panics: else it would hang for ever.
+        let _over = Over { calls: self, at };
+        call()
     }
 
     /// How many have been under way for longer than `time`.
@@ -34,6 +34,18 @@ impl Calls {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
         self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call, until it is over.
+struct Over<'a> {
+    calls: &'a Calls,
+    at: usize,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.calls.lock()[self.at] = None;
     }
 }
 
@@ -49,6 +61,8 @@ mod tests {
             assert_eq!(calls.n_longer_than(Duration::ZERO), 1);
             assert_eq!(calls.n_longer_than(Duration::from_secs(3600)), 0);
         });
+        let panicking = std::panic::AssertUnwindSafe(|| calls.during(|| panic!("this call is meant to panic")));
+        assert!(std::panic::catch_unwind(panicking).is_err());
         assert_eq!(calls.n_longer_than(Duration::ZERO), 0);
     }
 }

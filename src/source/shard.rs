@@ -4,7 +4,7 @@ use super::Stamp;
 use super::codecs::IndexCodec;
 use super::reader::Opened;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of decoded indexes kept.
 const MAX_INDEX_BYTES: u64 = 8 << 20;
@@ -36,15 +36,17 @@ impl Shards {
 
     /// The shard, if it is open and still in the state `stamp`.
     pub(super) fn get(&self, shard: u64, stamp: Stamp) -> Option<Arc<OpenShard>> {
-        let mut open = self.open.lock().ok()?;
+        let mut open = self.lock();
         open.get(&shard).filter(|held| held.stamp == stamp).map(Arc::clone)
     }
 
     /// Keeps a shard for the next read.
     pub(super) fn put(&self, shard: u64, held: &Arc<OpenShard>) {
-        if let Ok(mut open) = self.open.lock() {
-            open.put(shard, Arc::clone(held));
-        }
+        self.lock().put(shard, Arc::clone(held));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, lru::LruCache<u64, Arc<OpenShard>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks raw index entries against the file's length.

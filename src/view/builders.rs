@@ -4,9 +4,9 @@
 //! the next job meanwhile, and that one the next, and the first reader would wait for all of them. Two builders keep the
 //! pool busy while one of them answers its readers, and no reader waits behind more than one other job.
 
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Jobs built at once.
 const N_BUILDERS: usize = 2;
@@ -52,7 +52,7 @@ impl Builders {
         jobs.wanted_n = N_BUILDERS + n;
         while jobs.n < jobs.wanted_n {
             let queue = Arc::clone(&self.queue);
-            std::thread::Builder::new().name(format!("builder-{}", jobs.n)).spawn(move || {
+            thread::Builder::new().name(format!("builder-{}", jobs.n)).spawn(move || {
                 while let Some(job) = queue.take() {
                     // A builder lost to a panic would be missing for the rest of the mount.
                     if catch_unwind(AssertUnwindSafe(job)).is_err() {

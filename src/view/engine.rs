@@ -27,13 +27,13 @@ use crate::source::{Counters, SourceError};
 use crate::synthesis::{Crew, Slots};
 use ahead::Ahead;
 pub(super) use ahead::Prepared;
+use answers::Answer;
 pub(super) use hung::Moved;
 pub(super) use keys::{Age, Entry, Key, TileKey};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-use under_way::{Flight, Flights, Outcome, Read, ReadState, Totals};
+use under_way::{Flight, Flights, Landing, Outcome, Read, ReadState, Totals};
 
 /// How often in a row a read may find that what was built for it has been evicted before it could use any of it.
 const MAX_FRUITLESS: u32 = 64;
@@ -62,7 +62,7 @@ pub(super) struct Engine {
     slots: Slots,
     pub(super) counters: Arc<Counters>,
     pub(super) looks: Arc<Looks>,
-    pub(super) totals: Totals,
+    pub(super) totals: Arc<Totals>,
     pub(super) journal: Arc<Journal>,
     pub(super) disk: Option<Disk>,
     later: Later,
@@ -94,7 +94,7 @@ impl Engine {
             slots: Slots::new(scratch_bytes),
             counters,
             looks,
-            totals: Totals::default(),
+            totals: Arc::default(),
             journal,
             disk: disk.transpose().map_err(|error| ViewError::Io(Arc::new(error)))?,
             later: Later::start().map_err(|error| ViewError::Io(Arc::new(error)))?,
@@ -103,11 +103,9 @@ impl Engine {
 
     /// Reads the bytes `start..end` of virtual file `file` of an array at a version; the range lies within the file.
     pub(super) fn read(self: &Arc<Self>, edition: Edition, file: u64, start: u64, end: u64, reply: Reply) {
-        self.totals.reads.fetch_add(1, Relaxed);
-        self.totals.in_flight.fetch_add(1, Relaxed);
-        let began = Instant::now();
+        let answer = Answer::new(&self.totals, &edition.array, reply);
         match edition.parts(file, start, end) {
-            Err(error) => self.answer(began, reply, Err(error)),
+            Err(error) => answer.give(Err(error)),
             Ok(parts) => {
                 let read = Arc::new(Read {
                     edition,
@@ -116,7 +114,7 @@ impl Engine {
                     outstanding: AtomicUsize::new(0),
                     moved: Moved::default(),
                 });
-                self.advance(&read, ReadState::new(parts, began, reply), None);
+                self.advance(&read, ReadState::new(parts, answer), None);
             }
         }
     }
@@ -124,6 +122,9 @@ impl Engine {
     /// Answers `read` if all of its data is there, else parks it at the tiles that it lacks.
     fn advance(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState, outcome: Option<&Outcome>) {
         let edition = &read.edition;
+        if outcome.is_some() {
+            crate::drill::at("answer");
+        }
         if let [Part::Piece(placed)] = state.parts[..] {
             // The common case: one piece, answered from the tile itself, without a copy.
             match self.find(edition, placed.piece, outcome) {
@@ -145,7 +146,7 @@ impl Engine {
                         return self.answer_hit(state, Ok(&bytes));
                     }
                 }
-                Err(error) => return self.answer(state.began, state.reply, Err(error.into())),
+                Err(error) => return state.answer.give(Err(error.into())),
             }
         } else {
             let before = state.next;
@@ -159,7 +160,7 @@ impl Engine {
                     return self.answer_hit(state, Ok(&out));
                 }
                 Ok(()) => {}
-                Err(error) => return self.answer(state.began, state.reply, Err(error)),
+                Err(error) => return state.answer.give(Err(error)),
             }
         }
         if let Some(error) = outcome.and_then(|outcome| self.failure(edition, &state, outcome)) {
@@ -167,16 +168,10 @@ impl Engine {
         }
         state.fruitless += 1;
         if state.fruitless > MAX_FRUITLESS {
-            return self.answer(
-                state.began,
-                state.reply,
-                Err(ViewError::Starved { array: edition.array.path().to_owned(), key: edition.file_name(read.file) }),
-            );
+            let (array, key) = (edition.array.path().to_owned(), edition.file_name(read.file));
+            return state.answer.give(Err(ViewError::Starved { array, key }));
         }
-        let began = state.began;
-        if let Err((reply, error)) = self.park(read, state) {
-            self.answer(began, reply, Err(error.into()));
-        }
+        self.park(read, state);
     }
 
     /// Copies the parts that are there, in order, up to the first that is not.
@@ -269,7 +264,7 @@ impl Engine {
     }
 
     /// Parks a read at the tiles that it lacks, and sets those going that nobody builds yet.
-    fn park(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState) -> Result<(), (Reply, SourceError)> {
+    fn park(self: &Arc<Self>, read: &Arc<Read>, mut state: ReadState) {
         // Each tile with a piece for which it is lacking.
         let mut lacking: Vec<(TileKey, u64)> = Vec::new();
         let mut wanted = Vec::new();
@@ -290,13 +285,12 @@ impl Engine {
                         }
                     }
                 }
-                Err(error) => return Err((state.reply, error)),
+                Err(error) => return state.answer.give(Err(error.into())),
             }
         }
         if lacking.is_empty() {
             // Completed between the two looks: look again.
-            self.advance(read, state, None);
-            return Ok(());
+            return self.advance(read, state, None);
         }
         self.totals.waiting.fetch_add(1, Relaxed);
         state.was_parked = true;
@@ -309,7 +303,7 @@ impl Engine {
             read.outstanding.store(lacking.len(), std::sync::atomic::Ordering::Release);
             for (tile, piece) in lacking {
                 let flight = flights.entry(tile).or_insert_with(|| {
-                    mine.push((tile, piece));
+                    mine.push((Landing::new(self, tile), piece));
                     Flight::default()
                 });
                 flight.parked.push(Arc::clone(read));
@@ -320,15 +314,15 @@ impl Engine {
             self.ahead.is_late(read.edition.array.idx);
         }
         // Tiles are kept before their flights end: whatever landed between the first look and now is there.
-        let still_lacking = |(tile, piece): &(TileKey, u64)| {
-            self.lacking(&read.edition, *piece).is_ok_and(|tiles| tiles.contains(tile))
+        let still_lacking = |(landing, piece): &(Landing, u64)| {
+            self.lacking(&read.edition, *piece).is_ok_and(|tiles| tiles.contains(&landing.key))
         };
         let (lacking, landed): (Vec<_>, Vec<_>) = mine.into_iter().partition(still_lacking);
         self.start(&read.edition, lacking, &wanted);
-        for (tile, _) in landed {
-            self.land(&Outcome::of_nothing(tile));
+        for (landing, _) in landed {
+            let outcome = Outcome::of_nothing(landing.key);
+            landing.land(&outcome);
         }
-        Ok(())
     }
 
     /// Those of the tiles that a piece draws on which are neither in memory nor on disk.

@@ -10,6 +10,7 @@ use super::watch::{Watch, times_below};
 use super::{Stat, View, ViewError};
 use crate::source::{SourceError, Store, hierarchy};
 use crate::zarr::{Layout, Projection, Settled, VirtualArray, project_again};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -173,7 +174,10 @@ impl View {
             && !self.following.is_surveying.swap(true, Ordering::AcqRel)
         {
             let survey = move || {
-                this.time(&this.tree());
+                // Also after a panic, or there would be no other survey.
+                if catch_unwind(AssertUnwindSafe(|| this.time(&this.tree()))).is_err() {
+                    this.engine.journal.record("a survey of the source panicked; this is a bug".to_owned());
+                }
                 *lock(&this.following.timed) = Some(Instant::now());
                 this.following.is_surveying.store(false, Ordering::Release);
             };

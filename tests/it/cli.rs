@@ -10,6 +10,8 @@ use crate::support::*;
 mod bad_input;
 /// Decoded data kept on disk.
 mod disk;
+/// The end of a mount under load.
+mod ends;
 /// From a mount to its end.
 mod lifecycle;
 /// Where nobody gives us rights.

@@ -4,18 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room of the library may know of the others.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("geometry", &[]),
     ("zarr", &["geometry"]),
-    ("source", &["geometry", "zarr"]),
-    ("synthesis", &["geometry", "source"]),
-    ("cache", &[]),
-    ("view", &["geometry", "zarr", "source", "synthesis", "cache"]),
-    ("fuse", &["view", "mounts"]),
-    ("materialize", &["geometry", "zarr", "source", "synthesis", "cache", "mounts"]),
+    ("source", &["geometry", "zarr", "drill"]),
+    ("synthesis", &["geometry", "source", "drill"]),
+    ("cache", &["sync"]),
+    ("view", &["geometry", "zarr", "source", "synthesis", "cache", "drill", "sync"]),
+    ("fuse", &["view", "mounts", "drill"]),
+    ("materialize", &["geometry", "zarr", "source", "synthesis", "cache", "mounts", "drill"]),
     // An amount of memory is spelled as a chunk size is.
     ("memory", &["mounts", "zarr"]),
     ("mounts", &[]),
+    ("drill", &[]),
+    ("sync", &[]),
 ];
 
 /// Where each outside crate may be named. A folder or a file without its `.rs`, below `src`.

@@ -105,7 +105,10 @@ impl Queue {
             };
             drop(state);
             // A thread lost to a panic would be missing for the rest of the mount.
-            let written = catch_unwind(AssertUnwindSafe(|| self.shelf.write(&built)));
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                crate::drill::at("disk-write");
+                self.shelf.write(&built)
+            }));
             state = self.lock();
             match written {
                 Ok(Ok(())) => {}

@@ -5,7 +5,9 @@
 
 use super::under_way::Read;
 use super::{Engine, ViewError, lock};
+use crate::cache::Ticket;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -68,7 +70,31 @@ impl Engine {
             let key = read.edition.file_name(read.file);
             let error = ViewError::TimedOut { array, key, seconds: timeout.as_secs() };
             self.journal.record(error.to_string());
-            self.answer(state.began, state.reply, Err(error));
+            state.answer.give(Err(error));
+        }
+    }
+
+    /// Makes up for calls that hang, and gives up the reads that wait for them.
+    fn look_for_hung(&self, lent: &mut Vec<Ticket>, timeout: Duration, group_bytes: u64) {
+        crate::drill::at("watch");
+        // Sooner than reads are given up: those that only wait behind what hangs have the rest of the time to be served.
+        let n_hung = self.counters.calls.n_longer_than(timeout / 2);
+        let most = (self.cache.capacity_bytes() / MAX_LENT_PART / group_bytes.max(1)).min(MAX_LENT as u64) as usize;
+        while lent.len() < n_hung.min(most)
+            && let Some(ticket) = self.cache.try_request(group_bytes)
+        {
+            lent.push(ticket);
+        }
+        let n = lent.len().min(n_hung);
+        self.crew.set_extra(n);
+        self.slots.set_extra_bytes(n as u64 * group_bytes);
+        if let Err(error) = self.builders.set_extra(n) {
+            self.journal.record(format!("no more threads in the place of those that hang: {error}"));
+        }
+        lent.truncate(n);
+        // As long as every call returns, whatever takes its time is decoding, or waits for what does.
+        if self.counters.calls.n_longer_than(timeout) > 0 {
+            self.give_up(timeout);
         }
     }
 }
@@ -78,24 +104,10 @@ fn keep_watch(engine: &Weak<Engine>, timeout: Duration, pause: Duration, group_b
     loop {
         std::thread::sleep(pause);
         let Some(engine) = engine.upgrade() else { return };
-        // Sooner than reads are given up: those that only wait behind what hangs have the rest of the time to be served.
-        let n_hung = engine.counters.calls.n_longer_than(timeout / 2);
-        let most = (engine.cache.capacity_bytes() / MAX_LENT_PART / group_bytes.max(1)).min(MAX_LENT as u64) as usize;
-        while lent.len() < n_hung.min(most)
-            && let Some(ticket) = engine.cache.try_request(group_bytes)
-        {
-            lent.push(ticket);
-        }
-        let n = lent.len().min(n_hung);
-        engine.crew.set_extra(n);
-        engine.slots.set_extra_bytes(n as u64 * group_bytes);
-        if let Err(error) = engine.builders.set_extra(n) {
-            engine.journal.record(format!("no more threads in the place of those that hang: {error}"));
-        }
-        lent.truncate(n);
-        // As long as every call returns, whatever takes its time is decoding, or waits for what does.
-        if engine.counters.calls.n_longer_than(timeout) > 0 {
-            engine.give_up(timeout);
+        // Without a watch reads of a source that hangs would wait for ever.
+        let look = AssertUnwindSafe(|| engine.look_for_hung(&mut lent, timeout, group_bytes));
+        if catch_unwind(look).is_err() {
+            engine.journal.record("looking for reads that hang panicked; this is a bug".to_owned());
         }
     }
 }

@@ -5,7 +5,7 @@ use super::super::edition::Edition;
 use super::super::leaves::AtVersion;
 use super::super::tile::{Tile, TilePlan, is_held, place_in, strike_out};
 use super::follow::PlacedSeam;
-use super::{Engine, Entry, Flight, Key, Outcome, Prepared, TileKey, lock};
+use super::{Engine, Entry, Flight, Key, Landing, Outcome, Prepared, lock};
 use crate::cache::{Ticket, rounded};
 use crate::geometry::{Region, TileId};
 use crate::synthesis::{Failure, Ground, OpenPiece, Targets, build_leaves};
@@ -20,19 +20,14 @@ const MAX_BESIDE_BYTES: u64 = 2 << 20;
 
 impl Engine {
     /// Asks for memory for `tiles`, in jobs that fit, and builds them when it is granted.
-    pub(super) fn start(self: &Arc<Self>, edition: &Edition, tiles: Vec<(TileKey, u64)>, wanted: &[u64]) {
+    pub(super) fn start(self: &Arc<Self>, edition: &Edition, tiles: Vec<(Landing, u64)>, wanted: &[u64]) {
         let max_job_bytes = self.cache.capacity_bytes() / 2;
-        let mut job: Vec<TilePlan> = Vec::new();
+        let mut job: Vec<(Landing, TilePlan)> = Vec::new();
         let mut job_bytes = 0;
-        for (key, piece) in tiles {
-            let near = edition.pieces().piece_region(piece).clipped(&edition.extent.shape);
-            let plan = || TilePlan::new(edition, key, &near, wanted, max_job_bytes / 4);
-            // The flight has begun: even a panic must end it, or its reads wait for ever.
-            let Ok(plan) = catch_unwind(AssertUnwindSafe(plan)) else {
-                self.land(&Outcome::of_panic(key));
-                continue;
-            };
-            match plan {
+        for (landing, piece) in tiles {
+            crate::drill::at("plan");
+            let (key, near) = (landing.key, edition.pieces().piece_region(piece).clipped(&edition.extent.shape));
+            match TilePlan::new(edition, key, &near, wanted, max_job_bytes / 4) {
                 Ok(plan) => {
                     // Looked up, it is the last to make room for what is built from it.
                     drop(self.base(edition, &plan));
@@ -41,11 +36,11 @@ impl Engine {
                         job_bytes = 0;
                     }
                     job_bytes += plan.ticket_bytes();
-                    job.push(plan);
+                    job.push((landing, plan));
                 }
                 Err(error) => {
                     let failure = Failure { region: near, error: Arc::new(error) };
-                    self.land(&Outcome { failures: vec![failure], ..Outcome::of_nothing(key) });
+                    landing.land(&Outcome { failures: vec![failure], ..Outcome::of_nothing(key) });
                 }
             }
         }
@@ -54,7 +49,7 @@ impl Engine {
         }
     }
 
-    fn submit(self: &Arc<Self>, edition: &Edition, job: Vec<TilePlan>, bytes: u64) {
+    fn submit(self: &Arc<Self>, edition: &Edition, job: Vec<(Landing, TilePlan)>, bytes: u64) {
         let (engine, edition) = (Arc::clone(self), edition.clone());
         self.cache.request(bytes, move |ticket| {
             let runner = Arc::clone(&engine);
@@ -121,16 +116,17 @@ impl Engine {
             }
             hash_map::Entry::Vacant(flight) => drop(flight.insert(Flight { is_ahead: true, ..Flight::default() })),
         };
+        let landing = Landing::new(self, key);
         if self.held(&Key::Tile(key)).is_some() {
             // It came between the two looks; whoever has parked meanwhile finds it.
             prepared.withdraw();
-            self.land(&Outcome::of_nothing(key));
+            landing.land(&Outcome::of_nothing(key));
         } else {
             // Small tiles side by side: a builder each, which spares the parting and meeting of threads.
             if plan.ticket_bytes() <= MAX_BESIDE_BYTES && self.ahead.goes_on(key.array) {
                 self.submit_prepare(key.array);
             }
-            self.run(edition, vec![plan], ticket, Some(prepared));
+            self.run(edition, vec![(landing, plan)], ticket, Some(prepared));
         }
         Some(())
     }
@@ -147,13 +143,13 @@ impl Engine {
     fn run(
         self: &Arc<Self>,
         edition: &Edition,
-        job: Vec<TilePlan>,
+        job: Vec<(Landing, TilePlan)>,
         mut ticket: Ticket,
         mut prepared: Option<Prepared>,
     ) {
         // Kept to the end: what one tile of the job begins, another completes. Their memory is counted already.
         let mut seams = Vec::new();
-        for plan in job {
+        for (landing, plan) in job {
             let key = plan.key;
             let began = Instant::now();
             let outcome =
@@ -169,7 +165,8 @@ impl Engine {
             lasting.for_each(|failure| self.journal.record(failure.error.to_string()));
             // Before its readers go on, or one that comes just then might find it in neither place.
             self.keep(edition, &outcome);
-            self.land(&outcome);
+            crate::drill::at("land");
+            landing.land(&outcome);
             if let Some(disk) = &self.disk {
                 disk.await_room();
             }
@@ -191,6 +188,7 @@ impl Engine {
         ticket: &mut Ticket,
         prepared: Option<Prepared>,
     ) -> Outcome {
+        crate::drill::at("build");
         let array = &edition.array;
         let (base, seams) = self.ground(edition, &plan, ticket);
         let mut bytes = ticket.buffer(plan.bytes as usize);
@@ -254,7 +252,11 @@ impl Engine {
                 let state = lock(&read.state).take();
                 if let Some(state) = state {
                     self.totals.waiting.fetch_sub(1, Relaxed);
-                    self.advance(&read, state, Some(outcome));
+                    // One that panics has its answer, and the others go on.
+                    let advance = AssertUnwindSafe(|| self.advance(&read, state, Some(outcome)));
+                    if catch_unwind(advance).is_err() {
+                        self.journal.record("answering a read panicked; this is a bug".to_owned());
+                    }
                 }
             }
         }

@@ -3,8 +3,9 @@
 use super::super::ViewError;
 use super::super::edition::{Edition, Part};
 use super::super::tile::{Seam, Tile};
+use super::answers::Answer;
 use super::hung::Moved;
-use super::{Key, Reply, TileKey, lock};
+use super::{Engine, Key, TileKey, lock};
 use crate::synthesis::Failure;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -78,14 +79,12 @@ pub(super) struct ReadState {
     pub(super) fruitless: u32,
     /// When it first failed for a reason that may pass, and the pause after that.
     torn: Option<(Instant, Duration)>,
-    /// When it came.
-    pub(super) began: Instant,
-    pub(super) reply: Reply,
+    pub(super) answer: Answer,
 }
 
 impl ReadState {
-    pub(super) fn new(parts: Vec<Part>, began: Instant, reply: Reply) -> Self {
-        ReadState { parts, next: 0, out: Vec::new(), was_parked: false, fruitless: 0, torn: None, began, reply }
+    pub(super) fn new(parts: Vec<Part>, answer: Answer) -> Self {
+        ReadState { parts, next: 0, out: Vec::new(), was_parked: false, fruitless: 0, torn: None, answer }
     }
 
     /// It has failed for a reason that might have passed.
@@ -101,6 +100,33 @@ impl ReadState {
         let (since, pause) = self.torn.unwrap_or((Instant::now(), FIRST_PAUSE));
         self.torn = Some((since, (pause * 2).min(LONGEST_PAUSE)));
         (since.elapsed() < TORN_PATIENCE).then_some(pause)
+    }
+}
+
+/// The duty to end a flight. Where it is dropped, because of a panic, the reads that are parked there have an error and do not
+/// wait for ever.
+pub(super) struct Landing {
+    engine: Arc<Engine>,
+    pub(super) key: TileKey,
+    is_done: bool,
+}
+
+impl Landing {
+    pub(super) fn new(engine: &Arc<Engine>, key: TileKey) -> Self {
+        Landing { engine: Arc::clone(engine), key, is_done: false }
+    }
+
+    pub(super) fn land(mut self, outcome: &Outcome) {
+        self.is_done = true;
+        self.engine.land(outcome);
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.engine.land(&Outcome::of_panic(self.key));
+        }
     }
 }
 

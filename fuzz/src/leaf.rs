@@ -2,18 +2,18 @@
 
 use rechunkfs::source::ArrayReader;
 use rechunkfs::zarr::{Encoding, KeyEncoding, KeyStyle, SourceArray};
-use std::path::PathBuf;
 use std::sync::Arc;
+use tempfile::TempDir;
 
-pub struct Leaf {
-    file: PathBuf,
+pub(crate) struct Leaf {
+    folder: TempDir,
     reader: ArrayReader,
     n_bytes: usize,
 }
 
 impl Leaf {
     /// Of `n_bytes` decoded.
-    pub fn new(codec: &str, n_bytes: usize) -> Self {
+    pub(crate) fn new(codec: &str, n_bytes: usize) -> Self {
         let shape = vec![n_bytes as u64];
         let array = SourceArray {
             path: String::new(),
@@ -26,14 +26,13 @@ impl Leaf {
             sharding: None,
             encoding: Encoding::Linear { order: vec![0], bytes_to_bytes: vec![codec.to_owned()] },
         };
-        // Kept until the process ends: targets live as long.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory").keep();
-        let reader = ArrayReader::new(&folder, &array, 1, Arc::default()).expect("supported");
-        Leaf { file: folder.join("0"), reader, n_bytes }
+        let folder = super::folder();
+        let reader = ArrayReader::new(folder.path(), &array, 1, Arc::default()).expect("supported");
+        Leaf { folder, reader, n_bytes }
     }
 
-    pub fn read(&self, encoded: &[u8]) {
-        std::fs::write(&self.file, encoded).expect("written");
+    pub(crate) fn read(&self, encoded: &[u8]) {
+        std::fs::write(self.folder.path().join("0"), encoded).expect("written");
         let stamp = self.reader.state(&[0]).expect("there").stamp;
         let n = self.n_bytes;
         for (start, end) in [(0, n), (0, 1), (n - 1, n), (n / 3, n / 2)] {

@@ -1,0 +1,9 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rechunkfs_fuzz::Target;
+use std::sync::LazyLock;
+
+static TARGET: LazyLock<Target> = LazyLock::new(rechunkfs_fuzz::specs::target);
+
+fuzz_target!(|data: &[u8]| TARGET(data));

@@ -1,0 +1,1 @@
+../../src/view/builders.rs
