@@ -21,9 +21,9 @@ const IN_FLIGHT: usize = 64;
 /// How often a body that breaks off is asked for again.
 const MAX_ATTEMPTS: u32 = 4;
 /// Fewer keys than this are asked for one by one.
-const WORTH_LISTING: usize = 8;
+pub(super) const WORTH_LISTING: usize = 8;
 /// Entries of one page of a listing.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 
 /// The objects below a URL.
 pub struct Objects {
@@ -187,16 +187,10 @@ impl Objects {
         self.runtime.block_on(self.get_part(key, part))
     }
 
-    /// Reads objects whole, in their order.
-    ///
-    /// # Errors
-    /// That of the first one that cannot be read.
-    pub fn get_all(&self, keys: &[String]) -> io::Result<Vec<Option<Got>>> {
-        self.runtime.block_on(async {
-            let gets = keys.iter().map(|key| self.get_part(key, Part::Whole));
-            let all: Vec<_> = futures::stream::iter(gets).buffered(IN_FLIGHT).collect().await;
-            all.into_iter().collect()
-        })
+    /// Reads objects whole: what [`Self::get`] gives for each, in their order.
+    pub fn get_all(&self, keys: &[String]) -> Vec<io::Result<Option<Got>>> {
+        let gets = keys.iter().map(|key| self.get_part(key, Part::Whole));
+        self.runtime.block_on(futures::stream::iter(gets).buffered(IN_FLIGHT).collect())
     }
 
     /// The names directly below a key.
@@ -222,20 +216,28 @@ impl Objects {
     /// # Errors
     /// Where the server fails for good, or does not list.
     pub fn first_below(&self, key: &str, most: usize) -> io::Result<Vec<(String, FileState)>> {
+        self.runtime.block_on(self.list_below(key, most))
+    }
+
+    /// What [`Self::first_below`] gives for each of many keys, in their order.
+    pub fn first_below_each(&self, keys: &[&str], most: usize) -> Vec<io::Result<Vec<(String, FileState)>>> {
+        let lists = keys.iter().map(|key| self.list_below(key, most));
+        self.runtime.block_on(futures::stream::iter(lists).buffered(IN_FLIGHT).collect())
+    }
+
+    async fn list_below(&self, key: &str, most: usize) -> io::Result<Vec<(String, FileState)>> {
         self.check_listed()?;
         let Some(below) = self.key(key) else { return Ok(Vec::new()) };
         let skipped = below.as_ref().len() + usize::from(!below.as_ref().is_empty());
-        self.runtime.block_on(async {
-            let mut found = Vec::new();
-            let mut listing = self.store.list(Some(&below)).take(most);
-            while let Some(meta) = listing.next().await {
-                let meta = meta.map_err(|error| self.failed(&error))?;
-                let name = meta.location.as_ref().get(skipped..).unwrap_or_default();
-                found.push((name.to_owned(), state_of(&meta)));
-            }
-            self.totals.listings.fetch_add(found.len().div_ceil(PAGE).max(1) as u64, Relaxed);
-            Ok(found)
-        })
+        let mut found = Vec::new();
+        let mut listing = self.store.list(Some(&below)).take(most);
+        while let Some(meta) = listing.next().await {
+            let meta = meta.map_err(|error| self.failed(&error))?;
+            let name = meta.location.as_ref().get(skipped..).unwrap_or_default();
+            found.push((name.to_owned(), state_of(&meta)));
+        }
+        self.totals.listings.fetch_add(found.len().div_ceil(PAGE).max(1) as u64, Relaxed);
+        Ok(found)
     }
 
     fn check_listed(&self) -> io::Result<()> {
@@ -328,6 +330,9 @@ impl Objects {
             }
             n += 1;
             let key = meta.location.as_ref().get(root..).unwrap_or_default();
+            if key > last {
+                return Ok((found, true));
+            }
             if let Some(&key) = wanted.get(key) {
                 found.insert(key, state_of(&meta));
             }
