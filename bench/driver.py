@@ -2,7 +2,9 @@
 
 import sys
 
-from bench import cases_copy, cases_follow, cases_mount, cases_partition, cases_reads, cases_update, chart, report, stores
+from bench import (
+    cases_copy, cases_follow, cases_mount, cases_partition, cases_reads, cases_remote, cases_update, chart, report, stores,
+)  # fmt: skip
 from bench.context import Bench
 from bench.process import Failed
 
@@ -22,6 +24,8 @@ FUNCTIONS = {
     "huge": cases_mount.huge,
     "readers": cases_mount.readers,
     "follow": cases_follow.follow,
+    "s3-seed": cases_remote.seed,
+    "s3-idf": cases_remote.idf,
     "materialize": cases_copy.whole,
     "materialize-none": cases_copy.without_codec,
     "materialize-lz4": cases_copy.lz4,

@@ -7,7 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-PEERS = ("zarr", "tensorstore", "zarrs", "dask", "numcodecs", "numpy")
+PEERS = ("zarr", "tensorstore", "obstore", "zarrs", "dask", "numcodecs", "numpy")
 
 
 def describe(root):

@@ -14,6 +14,8 @@ import zlib
 from bench import tasks_copy
 
 STATUS = "user.rechunkfs.status"
+# Requests at a time of the readers of object stores: what rechunkfs has, and more than either takes by itself.
+S3_CONCURRENCY = 128
 
 
 def timed(action):
@@ -62,6 +64,43 @@ def tensorstore(store, array, row):
     # A context of its own for each read: a pool that is shared would answer from memory.
     context = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 30}})
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{store}/{array}"}}
+    return checked(*timed(lambda: ts.open(spec, read=True, context=context).result()[row].read().result()))
+
+
+def warm_s3(store, environment):
+    """Imports, and the threads and event loops of the readers below, on disk; and whose keys they use."""
+    import obstore  # noqa: F401
+
+    os.environ.update(environment)
+    return warm(store, ["zarr", "tensorstore"])
+
+
+def zarr_python_s3(endpoint, store, array, row):
+    import obstore
+    import zarr
+
+    def read():
+        bucket = obstore.store.S3Store(
+            "bucket", prefix=f"{store}/{array}", endpoint=endpoint, client_options={"allow_http": True},
+            virtual_hosted_style_request=False,
+        )  # fmt: skip
+        return zarr.open_array(zarr.storage.ObjectStore(bucket, read_only=True), mode="r")[row]
+
+    with zarr.config.set({"async.concurrency": S3_CONCURRENCY}):
+        return checked(*timed(read))
+
+
+def tensorstore_s3(endpoint, store, array, row):
+    import tensorstore as ts
+
+    context = ts.Context({
+        "cache_pool": {"total_bytes_limit": 1 << 30}, "s3_request_concurrency": {"limit": S3_CONCURRENCY},
+    })  # fmt: skip
+    bucket = {
+        "driver": "s3", "bucket": "bucket", "path": f"{store}/{array}/", "endpoint": endpoint, "aws_region": "us-east-1",
+        "aws_credentials": {"type": "environment"},
+    }  # fmt: skip
+    spec = {"driver": "zarr3", "kvstore": bucket}
     return checked(*timed(lambda: ts.open(spec, read=True, context=context).result()[row].read().result()))
 
 
@@ -142,7 +181,8 @@ def scandir(folder):
 TASKS = {
     task.__name__: task
     for task in (
-        warm, zarr_python, zarrs_python, tensorstore, inner_chunks, read_files, read_counted, read_and_forget, scandir,
+        warm, zarr_python, zarrs_python, tensorstore, warm_s3, zarr_python_s3, tensorstore_s3, inner_chunks, read_files,
+        read_counted, read_and_forget, scandir,
     )  # fmt: skip
 } | tasks_copy.TASKS
 

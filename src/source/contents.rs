@@ -3,10 +3,10 @@
 use super::objects::Part;
 use super::reader::Object;
 use super::{FileState, Store};
-use rustix::fs::fstat;
-use std::fs::{File, OpenOptions};
+use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::io::retry_on_intr;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 /// Bytes of an object that are asked for at a time: each of many threads holds so many.
@@ -58,14 +58,16 @@ impl Store {
             return Ok(Some(Contents(Body::Object(object, 0))));
         }
         // Opening a named pipe would wait for a writer, for ever; the flag means nothing for regular files.
-        match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(self.path(key)) {
-            Ok(file) if file.metadata()?.is_file() => {
-                self.check(&file)?;
-                Ok(Some(Contents(Body::File(file))))
-            }
-            Ok(_) => Err(io::Error::other("it is no regular file")),
-            Err(error) => absent(error, None),
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match retry_on_intr(|| open(self.path(key), flags, Mode::empty())) {
+            Ok(file) => File::from(file),
+            Err(error) => return absent(error.into(), None),
+        };
+        self.check(&file)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
         }
+        Ok(Some(Contents(Body::File(file))))
     }
 }
 

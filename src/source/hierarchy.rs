@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Objects, Part, Store};
-use crate::zarr::hierarchy::{Document, Hierarchy, NodeDocs};
+use super::{Got, Objects, Part, Store};
+use crate::zarr::hierarchy::{DOCUMENT, Document, Hierarchy, NodeDocs};
 use crate::zarr::json::{self, JsonError, Value};
 
 /// Groups nested deeper than this are a loop that the inodes did not give away.
@@ -71,7 +71,7 @@ pub fn read(store: impl Into<Store>) -> Result<Hierarchy, HierarchyError> {
     };
     let root = store.name();
     let mut walk = Walk { store, nodes: BTreeMap::new(), entered: HashSet::new(), named: None };
-    if !walk.node(String::new(), 0)? {
+    if !walk.node(String::new(), 0, None)? {
         return Err(HierarchyError::NotAStore { root, hint });
     }
     if let Store::Objects(objects) = &walk.store {
@@ -101,6 +101,9 @@ fn hint(root: &Path) -> String {
     }
 }
 
+/// What came of reading an object.
+type Fetched = io::Result<Option<Got>>;
+
 struct Walk {
     store: Store,
     nodes: BTreeMap<String, NodeDocs>,
@@ -111,16 +114,28 @@ struct Walk {
 }
 
 impl Walk {
-    /// Reads the node at `path` and those below; `false` if there is none.
-    fn node(&mut self, path: String, depth: usize) -> Result<bool, HierarchyError> {
-        let Some((documents, is_group)) = self.documents(&path)? else {
+    /// Reads the node at `path` and those below; `false` if there is none. `document` is what came of its document of v3, where
+    /// that was asked for already.
+    fn node(&mut self, path: String, depth: usize, document: Option<Fetched>) -> Result<bool, HierarchyError> {
+        let Some((documents, is_group)) = self.documents(&path, document)? else {
             return Ok(false);
         };
         let names = if is_group && depth < MAX_DEPTH { self.children(&path, &documents)? } else { Vec::new() };
         self.nodes.insert(path.clone(), documents);
-        for name in names.into_iter().filter(|name| !name.ends_with(".partial")) {
-            let child = if path.is_empty() { name } else { format!("{path}/{name}") };
-            if !self.node(child.clone(), depth + 1)?
+        let names = names.into_iter().filter(|name| !name.ends_with(".partial"));
+        let children: Vec<String> =
+            names.map(|name| if path.is_empty() { name } else { format!("{path}/{name}") }).collect();
+        // One after the other, each would take as long as all of them together.
+        let mut fetched = match &self.store {
+            Store::Disk { .. } => Vec::new(),
+            Store::Objects(objects) => {
+                let keys: Vec<String> = children.iter().map(|child| format!("{child}/{DOCUMENT}")).collect();
+                objects.get_all(&keys)
+            }
+        }
+        .into_iter();
+        for child in children {
+            if !self.node(child.clone(), depth + 1, fetched.next())?
                 && let (Some(_), Some(objects)) = (&self.named, self.store.objects())
             {
                 // Dropped, it would be a view of a part of the store.
@@ -171,13 +186,13 @@ impl Walk {
     }
 
     /// The documents of a node and whether they describe a group; v3 wins where both are.
-    fn documents(&self, path: &str) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
+    fn documents(&self, path: &str, fetched: Option<Fetched>) -> Result<Option<(NodeDocs, bool)>, HierarchyError> {
         let directory = self.store.full_name(path);
         let read_document = |name: &str| match &self.store {
             Store::Disk { .. } => read_document(&self.store, &directory.join(name)),
             Store::Objects(objects) => {
                 let key = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-                read_object(objects, &key)
+                object(objects, &key, objects.get(&key, Part::Whole))
             }
         };
         let read_json = |name: &str| {
@@ -187,7 +202,11 @@ impl Walk {
             }
             Ok::<_, HierarchyError>(document)
         };
-        if let Some(document) = read_document("zarr.json")? {
+        let document = match (fetched, self.store.objects()) {
+            (Some(fetched), Some(objects)) => object(objects, &format!("{path}/{DOCUMENT}"), fetched)?,
+            _ => read_document(DOCUMENT)?,
+        };
+        if let Some(document) = document {
             let is_group = check_v3(&directory.join("zarr.json"), &document)?;
             return Ok(Some((NodeDocs::V3(document), is_group)));
         }
@@ -224,9 +243,9 @@ fn copied_paths(documents: &NodeDocs) -> Option<BTreeSet<String>> {
     Some(paths.filter(|path| !path.is_empty()).collect())
 }
 
-fn read_object(objects: &Objects, key: &str) -> Result<Option<Document>, HierarchyError> {
+fn object(objects: &Objects, key: &str, fetched: Fetched) -> Result<Option<Document>, HierarchyError> {
     let path = PathBuf::from(objects.url(key));
-    match objects.get(key, Part::Whole) {
+    match fetched {
         Ok(Some(got)) => Ok(Some(Document { text: text(&path, got.bytes)?, mtime_ns: got.state.mtime_ns.into() })),
         Ok(None) => Ok(None),
         Err(source) => Err(HierarchyError::Unreadable { path, source }),

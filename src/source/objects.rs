@@ -4,14 +4,17 @@
 //! wait for answers; many at once are many threads, or one call for many keys.
 
 mod archive;
+mod list;
 mod open;
+
+pub use list::Entries;
 
 pub(super) use archive::is_archive;
 
 use super::{FileState, Stamp};
 use futures::StreamExt;
 use object_store::path::Path as Key;
-use object_store::{Error, GetOptions, GetRange, GetResult, ListResult, ObjectMeta, ObjectStore};
+use object_store::{Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
@@ -24,11 +27,11 @@ const IN_FLIGHT: usize = 64;
 /// How often a body that breaks off is asked for again.
 const MAX_ATTEMPTS: u32 = 4;
 /// Fewer keys than this are asked for one by one.
-const WORTH_LISTING: usize = 8;
+pub(super) const WORTH_LISTING: usize = 8;
 /// Who is asked for credentials, in machines of a cloud, where none are given.
 const METADATA_SERVICE: &str = "169.254.169.254";
 /// Entries of one page of a listing.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 
 /// The objects below a URL.
 pub struct Objects {
@@ -89,15 +92,6 @@ pub struct Got {
     pub offset: u64,
     /// The bytes.
     pub bytes: Vec<u8>,
-}
-
-/// Names below a prefix.
-#[derive(Debug, Default)]
-pub struct Entries {
-    /// Of what has further names below it.
-    pub folders: Vec<String>,
-    /// Of objects.
-    pub objects: Vec<(String, FileState)>,
 }
 
 /// The cause of an error that comes from the store, and not from what its bytes say.
@@ -199,83 +193,10 @@ impl Objects {
         self.runtime.block_on(self.get_part(key, part))
     }
 
-    /// Reads objects whole, in their order.
-    ///
-    /// # Errors
-    /// That of the first one that cannot be read.
-    pub fn get_all(&self, keys: &[String]) -> io::Result<Vec<Option<Got>>> {
-        self.runtime.block_on(async {
-            let gets = keys.iter().map(|key| self.get_part(key, Part::Whole));
-            let all: Vec<_> = futures::stream::iter(gets).buffered(IN_FLIGHT).collect().await;
-            all.into_iter().collect()
-        })
-    }
-
-    /// The names directly below a key.
-    ///
-    /// # Errors
-    /// Where the server fails for good, or does not list.
-    pub fn entries(&self, key: &str) -> io::Result<Entries> {
-        self.check_listed()?;
-        let Some(below) = self.key(key) else { return Ok(Entries::default()) };
-        let found = self.runtime.block_on(self.store.list_with_delimiter(Some(&below)));
-        let ListResult { common_prefixes, objects, .. } = found.map_err(|error| self.failed(&error))?;
-        let n = common_prefixes.len() + objects.len();
-        self.totals.listings.fetch_add(n.div_ceil(PAGE).max(1) as u64, Relaxed);
-        let name = |key: &Key| key.filename().map(str::to_owned);
-        Ok(Entries {
-            folders: common_prefixes.iter().filter_map(name).collect(),
-            objects: objects.iter().filter_map(|meta| Some((name(&meta.location)?, state_of(meta)))).collect(),
-        })
-    }
-
-    /// The first `most` objects below a key: their names within all that is below it, and states.
-    ///
-    /// # Errors
-    /// Where the server fails for good, or does not list.
-    pub fn first_below(&self, key: &str, most: usize) -> io::Result<Vec<(String, FileState)>> {
-        let mut found = Vec::new();
-        self.walk_below(key, most, &mut |page| {
-            found.extend(page);
-            found.len() < most
-        })?;
-        Ok(found)
-    }
-
-    /// Goes through all objects below a key in pages of `most` at the most, as long as `visit` wants more.
-    ///
-    /// # Errors
-    /// Likewise.
-    pub fn walk_below(
-        &self,
-        key: &str,
-        most: usize,
-        visit: &mut dyn FnMut(Vec<(String, FileState)>) -> bool,
-    ) -> io::Result<()> {
-        self.check_listed()?;
-        let Some(below) = self.key(key) else { return Ok(()) };
-        let skipped = below.as_ref().len() + usize::from(!below.as_ref().is_empty());
-        let mut pages = self.store.list(Some(&below)).chunks(most.min(PAGE));
-        // Not within the runtime: whoever visits may ask for further objects.
-        while let Some(page) = self.runtime.block_on(pages.next()) {
-            self.totals.listings.fetch_add(1, Relaxed);
-            let name = |meta: ObjectMeta| {
-                let name = meta.location.as_ref().get(skipped..).unwrap_or_default();
-                (name.to_owned(), state_of(&meta))
-            };
-            let page = page.into_iter().map(|meta| meta.map(name).map_err(|error| self.failed(&error)));
-            if !visit(page.collect::<Result<_, _>>()?) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_listed(&self) -> io::Result<()> {
-        if self.is_listed {
-            return Ok(());
-        }
-        Err(self.error(io::ErrorKind::Unsupported, format!("{}: the server does not list names", self.name)))
+    /// Reads objects whole: what [`Self::get`] gives for each, in their order.
+    pub fn get_all(&self, keys: &[String]) -> Vec<io::Result<Option<Got>>> {
+        let gets = keys.iter().map(|key| self.get_part(key, Part::Whole));
+        self.runtime.block_on(futures::stream::iter(gets).buffered(IN_FLIGHT).collect())
     }
 
     /// `None` where no object can be called that.
@@ -335,43 +256,6 @@ impl Objects {
             return Err(self.error(io::ErrorKind::Other, why));
         }
         Ok(Got { state, offset: start, bytes: bytes.into() })
-    }
-
-    /// What a listing tells of `keys`, and whether it told of all that are there: it ends where asking one by one is cheaper.
-    async fn list_around<'k>(&self, keys: &'k [String]) -> Result<(HashMap<&'k str, FileState>, bool), Error> {
-        let wanted: HashSet<&str> = keys.iter().map(String::as_str).collect();
-        let (first, last) = (wanted.iter().min().copied(), wanted.iter().max().copied());
-        let (Some(first), Some(last)) = (first, last) else { return Ok((HashMap::new(), true)) };
-        let shared = first.bytes().zip(last.bytes()).take_while(|(first, last)| first == last).count();
-        let folder = first.get(..shared).and_then(|same| same.rsplit_once('/')).map_or("", |(folder, _)| folder);
-        let Some(below) = self.key(folder) else { return Ok((HashMap::new(), false)) };
-        let most = PAGE * (keys.len() / IN_FLIGHT).max(2);
-        let root = self.key("").map_or(0, |root| root.as_ref().len() + usize::from(!root.as_ref().is_empty()));
-        let mut found = HashMap::new();
-        let mut listing = match self.key(&first[..first.len() - 1]) {
-            // Names from a shorter one on: the first one itself is among them.
-            Some(before) if first.len() > folder.len() + 2 => self.store.list_with_offset(Some(&below), &before),
-            _ => self.store.list(Some(&below)),
-        };
-        let mut n = 0;
-        while let Some(meta) = listing.next().await {
-            let meta = meta?;
-            if n % PAGE == 0 {
-                self.totals.listings.fetch_add(1, Relaxed);
-            }
-            n += 1;
-            let key = meta.location.as_ref().get(root..).unwrap_or_default();
-            if let Some(&key) = wanted.get(key) {
-                found.insert(key, state_of(&meta));
-            }
-            if found.len() == wanted.len() {
-                return Ok((found, true));
-            }
-            if n >= most {
-                return Ok((found, false));
-            }
-        }
-        Ok((found, true))
     }
 
     fn failed(&self, error: &Error) -> io::Error {

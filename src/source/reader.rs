@@ -175,6 +175,7 @@ impl ArrayReader {
                     shard = self.open_shard(file, opened, stamp, size_bytes)?;
                     (&shard.file, shard.slots.iter().flatten().next().copied())
                 } else {
+                    self.is_small.store(self.head_bytes(size_bytes) == size_bytes, Relaxed);
                     chunk = opened;
                     (&chunk, Some((0, size_bytes)))
                 };

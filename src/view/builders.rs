@@ -2,14 +2,12 @@
 //!
 //! Jobs do not run as tasks of the decoding pool: a pool thread that waits for the rest of its tile would take up
 //! the next job meanwhile, and that one the next, and the first reader would wait for all of them. Two builders keep the
-//! pool busy while one of them answers its readers, and no reader waits behind more than one other job.
+//! pool busy while one of them answers its readers, and no reader waits behind more than one other job. There are more where
+//! building is waiting for a server.
 
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// Jobs built at once.
-const N_BUILDERS: usize = 2;
 
 /// A granted job.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
@@ -19,6 +17,8 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub(super) struct Builders {
     queue: Arc<Queue>,
+    /// Jobs built at once.
+    usual: usize,
 }
 
 #[derive(Default)]
@@ -38,9 +38,9 @@ struct Jobs {
 }
 
 impl Builders {
-    /// Starts the builders.
-    pub(super) fn start() -> std::io::Result<Self> {
-        let builders = Builders { queue: Arc::default() };
+    /// Starts `usual` builders.
+    pub(super) fn start(usual: usize) -> std::io::Result<Self> {
+        let builders = Builders { queue: Arc::default(), usual };
         builders.set_extra(0)?;
         Ok(builders)
     }
@@ -49,7 +49,7 @@ impl Builders {
     /// its job.
     pub(super) fn set_extra(&self, n: usize) -> std::io::Result<()> {
         let mut jobs = self.queue.lock();
-        jobs.wanted_n = N_BUILDERS + n;
+        jobs.wanted_n = self.usual + n;
         while jobs.n < jobs.wanted_n {
             let queue = Arc::clone(&self.queue);
             thread::Builder::new().name(format!("builder-{}", jobs.n)).spawn(move || {

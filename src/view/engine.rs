@@ -44,6 +44,15 @@ const AHEAD_SHARE: u64 = 3;
 /// This part of the cache may wait to be written to disk.
 const MAX_WAITING_PART: u64 = 8;
 
+/// Who builds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hands {
+    /// Threads of all builds together.
+    pub(super) threads: usize,
+    /// Jobs at once.
+    pub(super) builders: usize,
+}
+
 /// Answers a read. Called once, on any thread.
 pub type Reply = Box<dyn FnOnce(Result<&[u8], ViewError>) + Send>;
 
@@ -73,7 +82,7 @@ impl Engine {
         arrays: Arrays,
         capacity_bytes: u64,
         scratch_bytes: u64,
-        threads: usize,
+        hands: Hands,
         counters: Arc<Counters>,
         looks: Arc<Looks>,
         disk: Option<(DiskCache, &Path)>,
@@ -89,8 +98,8 @@ impl Engine {
             cache: Cache::new(capacity_bytes),
             flights: Mutex::default(),
             seam_gate: Mutex::default(),
-            builders: Builders::start().map_err(|error| ViewError::Io(Arc::new(error)))?,
-            crew: Crew::new(threads),
+            builders: Builders::start(hands.builders).map_err(|error| ViewError::Io(Arc::new(error)))?,
+            crew: Crew::new(hands.threads),
             slots: Slots::new(scratch_bytes),
             counters,
             looks,

@@ -270,8 +270,9 @@ impl View {
                 }
             }
         }
-        for (path, parent) in tree.passed() {
-            times[parent as usize].merge(times_below(&self.store, path));
+        let (passed, parents): (Vec<_>, Vec<_>) = tree.passed().unzip();
+        for (below, parent) in times_below(&self.store, &passed).into_iter().zip(parents) {
+            times[parent as usize].merge(below);
         }
         for (child, parent) in tree.upwards() {
             let below = times[child as usize];

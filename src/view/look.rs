@@ -24,6 +24,8 @@ const TWICE: Duration = Duration::from_millis(1);
 pub(super) struct Looked {
     footprints: Mutex<LruCache<Region, Seen>>,
     survey: Mutex<Option<Survey>>,
+    /// The files of the last look that told of more than one footprint, and when that was.
+    around: Mutex<Option<(Region, Instant)>>,
     /// Held by whoever looks: whoever asks for the same meanwhile finds it done.
     looking: Mutex<()>,
     looks: Arc<Looks>,
@@ -49,7 +51,7 @@ struct Survey {
 impl Looked {
     pub(super) fn new(looks: Arc<Looks>) -> Self {
         let footprints = Mutex::new(LruCache::new(MAX_FOOTPRINTS));
-        Looked { footprints, survey: Mutex::default(), looking: Mutex::default(), looks }
+        Looked { footprints, survey: Mutex::default(), around: Mutex::default(), looking: Mutex::default(), looks }
     }
 
     /// Whether the source is looked at again at all.
@@ -77,21 +79,30 @@ impl Rechunked {
         }
         let looked = Instant::now();
         let is_first = lock(&self.looked.footprints).peek(files).is_none_or(|seen| seen.looked.is_none());
-        let waited = self.look(files.positions().map(|file| self.reader.number_of(&file)))?;
+        let around = self.reader.looked_at_with(files);
+        let waited = self.look(around.positions().map(|file| self.reader.number_of(&file)))?;
         if !is_first {
-            self.looked.looks.spend(Kind::Footprints, looked + waited, files.n_elems());
+            self.looked.looks.spend(Kind::Footprints, looked + waited, around.n_elems());
+        }
+        if around != *files {
+            *lock(&self.looked.around) = Some((around, looked));
         }
         self.remember(files, Some(looked))
     }
 
     /// A footprint that need not be looked at again yet.
     fn seen(&self, files: &Region) -> Option<Footprint> {
-        let seen = *lock(&self.looked.footprints).get(files)?;
+        let seen = lock(&self.looked.footprints).get(files).copied();
         let surveyed = (*lock(&self.looked.survey)).map(|survey| survey.looked);
-        let looked = seen.looked.max(surveyed.filter(|_| seen.looked.is_some()))?;
-        if self.looked.looks.is_due(Kind::Footprints, looked) {
-            return None;
-        }
+        let own =
+            seen.and_then(|seen| seen.looked).map(|looked| surveyed.map_or(looked, |surveyed| surveyed.max(looked)));
+        let is_fresh = |looked: &Instant| !self.looked.looks.is_due(Kind::Footprints, *looked);
+        let looked = own.filter(is_fresh).or_else(|| {
+            let around = lock(&self.looked.around);
+            let (_, looked) = around.as_ref().filter(|(around, _)| around.intersect(files) == *files)?;
+            Some(*looked).filter(is_fresh)
+        })?;
+        let Some(seen) = seen else { return self.remember(files, Some(looked)).ok() };
         if seen.edits == self.versions.edits() { Some(seen.footprint) } else { self.remember(files, Some(looked)).ok() }
     }
 
@@ -147,7 +158,9 @@ impl Rechunked {
         self.reader.states(numbers.map(|number| self.reader.file_at(number)), |file, state| {
             found.push((self.reader.number_of(file), state));
         })?;
-        let waited = if is_followed { self.wait_for_writers(&mut found)? } else { Duration::ZERO };
+        // An object is never in the middle of being written.
+        let waits = is_followed && self.reader.is_on_disk();
+        let waited = if waits { self.wait_for_writers(&mut found)? } else { Duration::ZERO };
         if found.iter().any(|(_, state)| !state.stamp.is_present()) {
             // Absence tells something only while the array is there: its disk may not be.
             self.reader.check_home()?;

@@ -2,7 +2,7 @@
 
 use super::array::{Arrays, Limits, MAX_ARRAYS, Rechunked};
 use super::disk::{CacheDir, Disk, DiskUsage};
-use super::engine::Engine;
+use super::engine::{Engine, Hands};
 use super::follow::{Follow, Following};
 use super::looks::Looks;
 use super::tree::Tree;
@@ -29,8 +29,11 @@ const MAX_PIECE_BYTES: u64 = 32 << 20;
 /// Source shards kept open by all arrays together: a quarter of the usual limit of 1,024 open files.
 const MAX_OPEN_SHARDS: usize = 256;
 
-/// Threads that build, where they wait for a server most of the time.
-const REMOTE_THREADS: usize = 64;
+/// Jobs built at once: one answers its readers while the other one keeps the threads busy.
+const BUILDERS: usize = 2;
+/// Threads that build, and jobs built at once, where they wait for a server most of the time.
+const REMOTE_THREADS: usize = 128;
+const REMOTE_BUILDERS: usize = 8;
 
 /// Reads of a source that does not answer are given up after this time, unless it is said otherwise.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -84,8 +87,10 @@ impl View {
         read_timeout: Duration,
     ) -> Result<Arc<View>, ViewError> {
         let store = store.into();
+        let mut builders = BUILDERS;
         if store.is_remote() {
             options.threads = options.threads.max(REMOTE_THREADS);
+            builders = REMOTE_BUILDERS;
         }
         let counters = Arc::new(Counters::default());
         let looks = Arc::new(Looks::new(options.follow.as_ref().map(|follow| follow.refresh)));
@@ -105,7 +110,8 @@ impl View {
             None => None,
         };
         let Memory { cache_bytes, scratch_bytes, group_bytes, .. } = maker.memory;
-        let engine = Engine::new(arrays, cache_bytes, scratch_bytes, options.threads, counters, looks, disk)?;
+        let hands = Hands { threads: options.threads, builders };
+        let engine = Engine::new(arrays, cache_bytes, scratch_bytes, hands, counters, looks, disk)?;
         engine.watch(read_timeout, group_bytes).map_err(|error| ViewError::Io(Arc::new(error)))?;
         let layout = options.follow.map(|follow| follow.layout);
         let following = Following::new(&store, layout, &projection, tree, maker);

@@ -100,21 +100,26 @@ impl Watch {
     }
 }
 
-/// The times of what is at and below a directory that is shown as it is; of a very large one, of its first entries.
-pub(super) fn times_below(store: &Store, path: &str) -> Times {
-    let mut times = Times::default();
+/// The times of what is at and below each of the directories that are shown as they are; of a very large one, of its first
+/// entries.
+pub(super) fn times_below(store: &Store, paths: &[&str]) -> Vec<Times> {
+    let mut all = vec![Times::default(); paths.len()];
     match store {
         Store::Disk { .. } => {
-            let mut left = MAX_ENTRIES;
-            add_below(store, &store.path(path), &mut times, &mut left);
+            for (times, path) in all.iter_mut().zip(paths) {
+                let mut left = MAX_ENTRIES;
+                add_below(store, &store.path(path), times, &mut left);
+            }
         }
         Store::Objects(objects) if objects.is_listed() => {
-            let found = objects.first_below(path, MAX_ENTRIES).unwrap_or_default();
-            found.iter().for_each(|(_, state)| times.add(state.mtime_ns, state.stamp.to_raw()));
+            for (times, found) in all.iter_mut().zip(objects.first_below_each(paths, MAX_ENTRIES)) {
+                let found = found.unwrap_or_default();
+                found.iter().for_each(|(_, state)| times.add(state.mtime_ns, state.stamp.to_raw()));
+            }
         }
         Store::Objects(_) => {}
     }
-    times
+    all
 }
 
 fn add_below(store: &Store, path: &Path, times: &mut Times, left: &mut usize) {

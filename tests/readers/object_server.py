@@ -3,7 +3,9 @@
 For tests and benchmarks, in a process of its own: `python object_server.py DIRECTORY [--delay SECONDS] [--fault N]`. It
 prints its port. Every request is answered after the delay. With `--fault N` every Nth request goes wrong, in turn by 503, a
 connection that is closed without an answer, and a body that breaks off. `GET /-/requests` tells how many requests there were,
-by kind, and how many bytes of bodies were sent.
+by kind, and how many bytes of bodies were sent. After `GET /-/be/KIND` every request goes wrong: `unavailable` (503), `reset`
+(closed without an answer), `short` (every body breaks off), `stalled` (so it does, and the connection stays open); `slow` bodies
+come in two halves, half a second apart; `well` ends it.
 """
 
 import argparse
@@ -25,6 +27,7 @@ class Server:
         self.root, self.delay, self.fault, self.denied = root, delay, fault, denied
         self.counts = {"get": 0, "head": 0, "list": 0, "bytes": 0, "faults": 0, "most_at_once": 0}
         self.n = self.at_once = 0
+        self.state_of_health = "well"
         self.etags: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,6 +40,10 @@ class Server:
                 }
                 if target == "/-/requests":
                     self.answer(writer, method, 200, json.dumps(self.counts).encode(), {})
+                    continue
+                if target.startswith("/-/be/"):
+                    self.state_of_health = target.removeprefix("/-/be/")
+                    self.answer(writer, method, 200, b"{}", {})
                     continue
                 self.at_once += 1
                 self.counts["most_at_once"] = max(self.counts["most_at_once"], self.at_once)
@@ -70,7 +77,12 @@ class Server:
         kind = "list" if query.get("list-type") == "2" else method.lower()
         self.counts[kind] += 1
         self.n += 1
-        cut = False
+        is_as, cut = self.state_of_health, False
+        if is_as == "unavailable":
+            self.answer(writer, method, 503, b"", {})
+            return True
+        if is_as == "reset":
+            return False
         if self.fault and self.n % self.fault == 0:
             self.counts["faults"] += 1
             nth = self.n // self.fault % 3
@@ -107,8 +119,18 @@ class Server:
         with open(path, "rb") as file:
             file.seek(start)
             body = file.read(end - start)
-        self.answer(writer, method, status, body, told, cut)
-        return not cut
+        if is_as not in ("short", "stalled", "slow"):
+            self.answer(writer, method, status, body, told, cut)
+            return not cut
+        self.answer(writer, method, status, body, told, cut=True)
+        if is_as == "short" or method == "HEAD":
+            return method == "HEAD"
+        await writer.drain()
+        await asyncio.sleep(0.5)
+        while self.state_of_health == "stalled":
+            await asyncio.sleep(0.1)
+        writer.write(body[len(body) // 2 :])
+        return True
 
     def state(self, path: str) -> tuple[int, str, str]:
         found = os.stat(path)

@@ -1,15 +1,22 @@
 """Sources behind URLs: read through a server of objects, slow and faulty, and held against zarr-python's read of the disk."""
 
+import errno
 import json
 import os
 import random
+import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 import zarr
@@ -24,6 +31,10 @@ SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYSECRET"
 class Served:
     def __init__(self, port, folder):
         self.endpoint, self.folder = f"http://127.0.0.1:{port}", folder
+
+    def be(self, kind):
+        with urllib.request.urlopen(f"{self.endpoint}/-/be/{kind}", timeout=10) as answer:
+            answer.read()
 
     def requests(self):
         with urllib.request.urlopen(f"{self.endpoint}/-/requests", timeout=10) as answer:
@@ -172,6 +183,135 @@ def test_a_server_that_goes_away_is_an_error_and_not_absence(bucket):
             with pytest.raises(OSError) as failed:
                 (view / "epoch_mjd" / "no-such").stat() if (view / "epoch_mjd").exists() else (view / "no-such").stat()
             assert failed.value.errno == 5
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "reset", "short", "stalled"])
+def test_a_server_that_fails_for_good_is_an_error_in_time_and_serves_again(bucket, kind):
+    store = bucket / "bucket/deep/s.zarr"
+    with served(bucket) as server:
+        url, options = url_of(server, "s3")
+        with mounted(url, *LAYOUT, *options, "--refresh", "never", "--read-timeout", "2") as view:
+            name = next(path for path in sorted((view / "mag").iterdir()) if path.name.startswith("c"))
+            assert name.stat().st_size > 0
+            server.be(kind)
+            began = time.monotonic()
+            with pytest.raises(OSError) as failed:
+                name.read_bytes()
+            assert failed.value.errno == errno.EIO
+            assert time.monotonic() - began < 40
+            server.be("well")
+            until("it serves again", lambda: is_read(name))
+            assert_same_store(view, store)
+
+
+def is_read(path):
+    try:
+        return bool(path.read_bytes())
+    except OSError:
+        return False  # What was asked meanwhile may be on its way still.
+
+
+def test_slow_bodies_are_waited_for(bucket):
+    store = bucket / "bucket/deep/s.zarr"
+    with served(bucket, "--delay", "0.02") as server:
+        url, options = url_of(server, "s3")
+        with mounted(url, *LAYOUT, *options) as view:
+            server.be("slow")
+            assert np.array_equal(
+                zarr.open_group(view, mode="r")["mag"][...], zarr.open_group(store, mode="r")["mag"][...], equal_nan=True
+            )
+
+
+def test_one_page_of_a_listing_tells_of_a_whole_line_of_files(tmp_path, monkeypatch):
+    for name, value in (("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", "us-east-1")):
+        monkeypatch.setenv(name, value)
+    store = tmp_path / "bucket/line.zarr"
+    values = np.arange(4 * 240, dtype="f4").reshape(4, 240)
+    array = zarr.create_group(store).create_array(
+        "mag", shape=values.shape, chunks=(4, 1), dtype="f4", fill_value=0, dimension_names=("object", "epoch")
+    )
+    array[...] = values
+    with served(tmp_path) as server:
+        options = ["--storage-option", f"endpoint={server.endpoint}"]
+        layout = ["--chunks", "object=1,epoch=20"]
+        with mounted("s3://bucket/line.zarr", *layout, *options, "--refresh", "never") as view:
+            before = server.requests()
+            assert np.array_equal(zarr.open_group(view, mode="r")["mag"][...], values)
+            after = server.requests()
+    # One for the line of 12 virtual chunks, and the first chunk read says how long blocks are.
+    assert after["list"] - before["list"] <= 1
+    assert after["get"] - before["get"] <= 240 + 1
+    assert after["head"] - before["head"] == 0
+
+
+@contextmanager
+def process(*command, env=None):
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        yield running
+    finally:
+        running.terminate()
+        try:
+            running.wait(20)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait(20)
+        running.stderr.close()
+
+
+def test_a_server_of_another_make_answers_as_ours_does(bucket):
+    store = bucket / "bucket/deep/s.zarr"
+    with process(sys.executable, "-m", "moto.server", "-p", "0") as moto:
+        endpoint = next(found[0] for line in moto.stderr if (found := re.findall(r"http://127\.0\.0\.1:\d+", line)))
+        # Or it stops where nobody reads what it says.
+        threading.Thread(target=moto.stderr.read, daemon=True).start()
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket="bucket")
+        for path in store.rglob("*"):
+            if path.is_file():
+                client.upload_file(str(path), "bucket", f"deep/{path.relative_to(store.parent)}")
+        options = ["--storage-option", f"endpoint={endpoint}"]
+        with mounted("s3://bucket/deep/s.zarr", *LAYOUT, *options) as view:
+            assert_same_store(view, store)
+
+
+NGINX = """
+daemon off; master_process off; pid {folder}/pid; error_log stderr;
+events {{}}
+http {{
+  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
+
+def test_nginx_serves_what_is_rechunked_and_the_rest_never_looks_absent(bucket, tmp_path):
+    store = bucket / "bucket/deep/s.zarr"
+    zarr.consolidate_metadata(store)
+    nginx = subprocess.run([SERVER.parents[2] / "scripts/nginx"], stdout=subprocess.PIPE, text=True, check=True, timeout=200)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tmp_path / "nginx.conf"
+    config.write_text(NGINX.format(folder=tmp_path, port=port, root=bucket))
+    with process(nginx.stdout.strip(), "-e", "stderr", "-p", str(tmp_path), "-c", str(config)) as server:
+        url = f"http://127.0.0.1:{port}/bucket/deep/s.zarr"
+
+        def is_up():
+            assert server.poll() is None, server.stderr.read()
+            try:
+                return urllib.request.urlopen(f"{url}/zarr.json", timeout=5).status == 200
+            except urllib.error.URLError:
+                return False
+
+        until("nginx answers", is_up)
+        with mounted(url, *LAYOUT) as view:
+            ours, source = zarr.open_group(view, mode="r"), zarr.open_group(store, mode="r")
+            assert np.array_equal(ours["mag"][...], source["mag"][...], equal_nan=True)
+            # It denies the directory of the chunks, which must not become fill values.
+            with pytest.raises(PermissionError):
+                ours["ra"][...]
 
 
 @pytest.mark.parametrize("url", ["https://me:hunter22secret@host/s.zarr", "https://host/s.zarr?X-Amz-Signature=hunter22secret"])

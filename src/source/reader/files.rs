@@ -6,6 +6,8 @@
 use super::decode::{HEAD_BYTES, SMALL_BYTES};
 use super::opened::{Object, Opened};
 use super::{ArrayReader, LeafCodec};
+use crate::geometry::Region;
+use crate::source::objects::{PAGE, WORTH_LISTING};
 use crate::source::{Counters, FileState, Objects, Part, SourceError, Stamp, Store};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, statat};
 use rustix::io::{Errno, retry_on_intr};
@@ -117,6 +119,27 @@ impl ArrayReader {
             }
         });
         states
+    }
+
+    /// Whether chunks are files, which change little by little.
+    pub fn is_on_disk(&self) -> bool {
+        self.store.objects().is_none()
+    }
+
+    /// The files that one look tells of as well as of `files`: a listing gives a page of names at a time, so of objects those
+    /// of the whole line, where it fits in a page. On disk each file is looked at for itself.
+    pub fn looked_at_with(&self, files: &Region) -> Region {
+        let mut around = files.clone();
+        let is_listed = self.store.objects().is_some_and(|objects| objects.is_listed());
+        let line = files.shape().iter().rposition(|&len| len > 1);
+        if is_listed
+            && files.n_elems() >= WORTH_LISTING as u64
+            && let Some(axis) = line.filter(|&axis| self.file_grid[axis] <= PAGE as u64)
+            && files.n_elems() == files.end[axis] - files.start[axis]
+        {
+            (around.start[axis], around.end[axis]) = (0, self.file_grid[axis]);
+        }
+        around
     }
 
     fn look(&self, folder: &Folder, file: &[u64]) -> Result<FileState, SourceError> {
