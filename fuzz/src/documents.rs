@@ -3,7 +3,7 @@
 //! The first byte chooses: `zarr.json`; a group's with everything below it consolidated; `.zarray` with `.zattrs` behind a NUL.
 
 use super::{Target, document};
-use rechunkfs::view::{Guards, Options, View};
+use rechunkfs::view::{Options, View};
 use rechunkfs::zarr::json;
 use rechunkfs::zarr::{Hierarchy, Layout, NodeDocs, Projection, project, project_copy, read_nodes};
 use std::ffi::OsStr;
@@ -76,8 +76,7 @@ fn look(folder: &std::path::Path, projection: Projection) {
             <= 1 << 12
     });
     // A view's watch ends at its next look.
-    let guards = Guards { read_timeout: Duration::from_millis(8), ..Guards::default() };
-    let Ok(view) = View::open_guarded(folder, projection, options, guards) else { return };
+    let Ok(view) = View::open_guarded(folder, projection, options, Duration::from_millis(8)) else { return };
     let Ok((array, _)) = view.lookup(&view.root(), OsStr::new("a")) else { return };
     // A virtual chunk may draw on any number of files, each of which is looked for.
     if is_small {

@@ -106,7 +106,7 @@ impl Stage {
 
     fn options(&self) -> Options {
         Options {
-            source: self.source(),
+            source: (&self.source()).into(),
             target: self.target(),
             memory_bytes: 96 << 20,
             threads: 1,

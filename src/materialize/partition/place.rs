@@ -106,7 +106,7 @@ mod tests {
 
     fn options(folder: &Path, resume: bool) -> Options {
         Options {
-            source: folder.join("source"),
+            source: (&folder.join("source")).into(),
             target: folder.join("target"),
             memory_bytes: 1 << 30,
             threads: 1,
@@ -157,7 +157,7 @@ mod tests {
         let busy = take(folder.path(), "3/8", "x", false).expect_err("another has it");
         assert!(busy.to_string().contains("share 3/8"), "{busy}");
         let permission = Permission { overwrite: true, resume: false };
-        let alone = Site::claim(&folder.path().join("source"), &folder.path().join("target"), permission);
+        let alone = Site::claim(&(&folder.path().join("source")).into(), &folder.path().join("target"), permission);
         assert!(matches!(alone, Err(CopyError::Busy(_))), "a copy that is not in shares waits for all of them");
         drop(sites);
     }

@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 fn claim(folder: &Path, overwrite: bool, resume: bool) -> Result<(Site, bool), CopyError> {
-    match Site::claim(&folder.join("source"), &folder.join("target"), Permission { overwrite, resume })? {
+    match Site::claim(&(&folder.join("source")).into(), &folder.join("target"), Permission { overwrite, resume })? {
         Claimed::Site(site, resume) => Ok((site, resume)),
         Claimed::Complete => panic!("it is complete"),
     }
@@ -40,7 +40,7 @@ fn what_a_copy_has_replaced_is_never_put_back() {
     site.publish().expect("published");
     drop(site);
     let permission = Permission { overwrite: true, resume: true };
-    let again = Site::claim(&folder.join("source"), &folder.join("target"), permission).expect("claimed");
+    let again = Site::claim(&(&folder.join("source")).into(), &folder.join("target"), permission).expect("claimed");
     assert!(matches!(again, Claimed::Complete));
     assert_eq!(fs::read_to_string(&document).expect("there"), "newer");
     assert_eq!(fs::read_dir(folder).expect("a folder").count(), 1);

@@ -85,7 +85,7 @@ fn plan(survey: &Survey, chunks: &str, shards: &str, share: Option<Share>) -> Ar
     let found = hierarchy::read(&source).expect("a store");
     let projection = project_copy(&found, &layout, &["zstd:3".to_owned()]).expect("a layout");
     let options = Options {
-        source,
+        source: (&source).into(),
         target: folder.path().with_extension("copy"),
         memory_bytes: MEMORY_BYTES,
         threads: 8,
