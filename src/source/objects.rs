@@ -12,6 +12,7 @@ pub use list::Entries;
 pub(super) use archive::is_archive;
 
 use super::{FileState, Stamp};
+use crate::zarr::{KeyEncoding, SourceArray};
 use futures::StreamExt;
 use object_store::path::Path as Key;
 use object_store::{Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
@@ -48,6 +49,8 @@ pub struct Objects {
     totals: Totals,
     /// Paths of the nodes that were found: what is not listed is not known to be a directory otherwise.
     nodes: RwLock<HashSet<String>>,
+    /// Axes and keys of arrays that are shown as they are, by path: what their chunks, and the folders of them, are called.
+    arrays: RwLock<HashMap<String, (usize, KeyEncoding)>>,
 }
 
 /// What was asked of the server.
@@ -137,6 +140,22 @@ impl Objects {
     /// Whether there is a node at a path, as far as is known.
     pub fn is_node(&self, path: &str) -> bool {
         self.nodes.read().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+
+    /// Notes how an array is stored that is shown as it is.
+    pub fn note_array(&self, source: &SourceArray) {
+        let stored = (source.shape.len(), source.key_encoding);
+        self.arrays.write().unwrap_or_else(PoisonError::into_inner).insert(source.path.clone(), stored);
+    }
+
+    /// Whether a key is that of a folder of chunks, or (`false`) of a chunk, of an array that was noted; `None` for others.
+    pub fn is_folder_of_chunks(&self, key: &str) -> Option<bool> {
+        let arrays = self.arrays.read().unwrap_or_else(PoisonError::into_inner);
+        let parents = key.match_indices('/').map(|(at, _)| (&key[..at], &key[at + 1..]));
+        [("", key)].into_iter().chain(parents).find_map(|(path, below)| {
+            let (rank, encoding) = arrays.get(path)?;
+            encoding.is_folder(*rank, below)
+        })
     }
 
     /// What was asked of the server so far.

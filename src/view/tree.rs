@@ -77,6 +77,13 @@ impl Tree {
             let at = tree.directory(store, array.path());
             tree.directories[at as usize].array = Some(Arc::clone(array));
         }
+        if let Some(objects) = store.objects() {
+            projection
+                .passed
+                .iter()
+                .filter_map(|passed| passed.source.as_deref())
+                .for_each(|array| objects.note_array(array));
+        }
         tree.passed = projection.passed.iter().map(|passed| passed.path.clone()).collect();
         tree
     }

@@ -24,6 +24,23 @@ impl KeyEncoding {
         }
         if key.is_empty() { "0".into() } else { key }
     }
+
+    /// Whether a path below an array of `rank` axes is that of a folder of chunks, or (`false`) of a chunk; `None` where neither
+    /// can be called that.
+    pub fn is_folder(self, rank: usize, path: &str) -> Option<bool> {
+        let mut parts = path.split(self.separator);
+        if self.style == KeyStyle::Default && parts.next() != Some("c") {
+            return None;
+        }
+        let is_index = |part: &str| part.parse::<u64>().is_ok_and(|idx| idx.to_string() == part);
+        let n = parts.try_fold(0, |n, part| is_index(part).then_some(n + 1))?;
+        // A chunk without axes is called as that of one axis is, where no `c` stands for it.
+        let full = if self.style == KeyStyle::V2 { rank.max(1) } else { rank };
+        match n < full {
+            true => (self.separator == '/').then_some(true),
+            false => (n == full).then_some(false),
+        }
+    }
 }
 
 /// The two chunk key encodings of Zarr v3.
@@ -150,4 +167,36 @@ pub struct CopiedArray {
     pub key_encoding: KeyEncoding,
     /// How its chunks (the inner ones where there are shards) are encoded.
     pub encoding: ChunkEncoding,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_chunks_and_of_their_folders_are_told_apart() {
+        let encoding = |style, separator| KeyEncoding { style, separator };
+        let (slashes, dots) = (encoding(KeyStyle::Default, '/'), encoding(KeyStyle::Default, '.'));
+        let (v2, v2_dots) = (encoding(KeyStyle::V2, '/'), encoding(KeyStyle::V2, '.'));
+        for (encoding, rank, path, expected) in [
+            (slashes, 2, "c", Some(true)),
+            (slashes, 2, "c/3", Some(true)),
+            (slashes, 2, "c/3/10", Some(false)),
+            (slashes, 2, "c/3/10/0", None),
+            (slashes, 2, "c/03", None),
+            (slashes, 2, "3/10", None),
+            (slashes, 0, "c", Some(false)),
+            (dots, 2, "c.3.10", Some(false)),
+            (dots, 2, "c", None),
+            (dots, 2, "c/3", None),
+            (v2, 2, "3", Some(true)),
+            (v2, 2, "3/10", Some(false)),
+            (v2, 0, "0", Some(false)),
+            (v2_dots, 2, "3.10", Some(false)),
+            (v2_dots, 2, "3", None),
+            (v2_dots, 1, "zarr.json", None),
+        ] {
+            assert_eq!(encoding.is_folder(rank, path), expected, "{encoding:?} {rank} {path}");
+        }
+    }
 }

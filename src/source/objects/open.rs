@@ -129,6 +129,7 @@ impl Objects {
             runtime: runtime.worker_threads(threads).thread_name("requests").enable_all().build()?,
             totals: Totals::default(),
             nodes: RwLock::default(),
+            arrays: RwLock::default(),
         })
     }
 }

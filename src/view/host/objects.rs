@@ -47,9 +47,17 @@ pub(super) fn look(objects: &Objects, path: &Path) -> Result<HostStamp, ViewErro
     if objects.is_node(key) {
         return Ok(directory(key));
     }
+    // Where nobody lists, names tell: servers of directories deny what is asked of one.
+    let by_name = if objects.is_listed() { None } else { objects.is_folder_of_chunks(key) };
+    if by_name == Some(true) {
+        return Ok(directory(key));
+    }
     let state = objects.state(key).map_err(ViewError::from_host)?;
     if state.stamp.is_present() {
         return Ok(file(key, state));
+    }
+    if by_name == Some(false) {
+        return Err(ViewError::NotFound);
     }
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let is_directory = if DOCUMENTS.contains(&name) {
