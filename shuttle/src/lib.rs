@@ -15,12 +15,15 @@ mod sync {
     pub(crate) use std::sync::PoisonError;
 }
 
+/// As many as there are where the source is a directory.
+const N_BUILDERS: usize = 2;
+
 /// The queue of jobs, as the view has it.
 pub struct Queue(Builders);
 
 impl Queue {
     pub fn start() -> Self {
-        Queue(Builders::start().expect("threads"))
+        Queue(Builders::start(N_BUILDERS).expect("threads"))
     }
 
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
